@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The replication engine: sessions with members, delta exchange, push,
+ * acknowledgements, content transfer. Pure of I/O: bytes, time and news come in
+ * by these functions, bytes and actions go out through struct evfs_transport;
+ * so a thousand of them run in one process under a virtual clock. It reaches
+ * the store through meta/ (which locks itself). One thread at a time. */
+#ifndef EVFS_NET_ENGINE_H
+#define EVFS_NET_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/env.h"
+#include "base/err.h"
+#include "meta/members.h"
+#include "meta/meta.h"
+#include "net/transport.h"
+
+#define EVFS_PROTOCOL_VERSION 1
+#define EVFS_FRAME_MAX (4u << 20) /* bytes of one message, header included */
+
+struct evfs_engine;
+
+/* All pointers borrowed for the engine's life. */
+int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
+		    const struct evfs_transport *transport,
+		    struct evfs_engine **ret, struct evfs_err *err)
+	EVFS_MUST_USE;
+void evfs_engine_free(struct evfs_engine *engine); /* closes connections */
+
+/* ---- events ---- */
+
+/* A proved connection to a member: one that was dialled, or one that came in.
+ */
+void evfs_engine_opened(struct evfs_engine *engine, evfs_conn conn,
+			uint64_t node, bool outgoing);
+void evfs_engine_received(struct evfs_engine *engine, evfs_conn conn,
+			  enum evfs_channel channel, const void *data,
+			  size_t len);
+void evfs_engine_writable(struct evfs_engine *engine, evfs_conn conn,
+			  enum evfs_channel channel);
+/* It ended or was never made; why: for status and the log. */
+void evfs_engine_closed(struct evfs_engine *engine, evfs_conn conn,
+			const struct evfs_err *why);
+/* Something became durable here (after the feed's `durable`). */
+void evfs_engine_durable(struct evfs_engine *engine);
+/* Somebody waits for this content. */
+void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
+			uint64_t size);
+/* Members or addresses changed (a command did it). */
+void evfs_engine_members_changed(struct evfs_engine *engine);
+/* Does what is due; returns the monotonic time (ns) to be called again at. */
+uint64_t evfs_engine_tick(struct evfs_engine *engine);
+
+/* ---- commands ---- */
+
+/* node 0: all members. */
+void evfs_engine_pause(struct evfs_engine *engine, uint64_t node, bool on);
+void evfs_engine_sync(struct evfs_engine *engine, uint64_t node);
+
+/* ---- status: truthful about what exists ---- */
+
+enum evfs_peer_state { EVFS_PEER_ALIVE, EVFS_PEER_SUSPECT, EVFS_PEER_DEAD,
+		       EVFS_PEER_PAUSED };
+
+struct evfs_peer_status {
+	struct evfs_member member;
+	enum evfs_peer_state state;
+	bool connected;
+	bool in_sync;            /* same root, nothing lacking on either side,
+	                          * content included, as last reported */
+	bool has_root;
+	evfs_hash root;          /* as it last reported */
+	uint64_t behind_changes; /* what it lacks of ours, by its report */
+	uint64_t behind_bytes;   /* content included */
+	uint64_t missing_changes; /* what we lack of its, by its report */
+	int64_t rtt_ms;          /* -1 unknown */
+	int64_t skew_ms;         /* its clock minus ours; INT64_MIN unknown */
+	int64_t last_contact_s;  /* -1 never */
+	int64_t convergence_p50_ms, convergence_p99_ms; /* -1 unknown */
+	uint64_t convergence_count;
+	char last_error[128];    /* why it is not connected; "" = none */
+};
+
+struct evfs_engine_status {
+	struct evfs_peer_status *peers; /* owned by the caller after the call;
+	                                 * evfs_free */
+	size_t n_peers;
+	bool paused;                /* all of it */
+	bool converged;             /* CONTRACT "converged" */
+	uint64_t pending_changes;   /* not confirmed by every member */
+	uint64_t pending_bytes;
+	int64_t oldest_pending_s;   /* -1 none */
+	int64_t verified_wall_s;    /* when all last were in sync; -1 never */
+	uint64_t wanted_contents, wanted_bytes; /* lacking here */
+	uint64_t bytes_sent, bytes_received;    /* since start, all peers */
+	uint64_t messages_sent, messages_received;
+	uint64_t chunks_corrupt;    /* refused for their hash */
+};
+int evfs_engine_status(struct evfs_engine *engine,
+		       struct evfs_engine_status *ret, struct evfs_err *err)
+	EVFS_MUST_USE;
+
+/* Called (on the engine's thread) whenever status may have changed; for
+ * `status --wait`. */
+void evfs_engine_on_change(struct evfs_engine *engine,
+			   void (*changed)(void *ctx), void *ctx);
+
+#endif
