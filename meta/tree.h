@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "meta/dot.h"
+#include "meta/feed.h"
 #include "meta/object.h"
 #include "meta/view.h"
 
@@ -158,6 +159,11 @@ int evfs_tree_set_attr(struct evfs_meta *meta, evfs_ino dir,
 int evfs_tree_set_attr_of(struct evfs_meta *meta, evfs_ino ino,
 			  const struct evfs_attr *attr, struct evfs_err *err)
 	EVFS_MUST_USE;
+
+/* Who causes the operations from now on, LOCAL at first. REMOTE: a command
+ * beside the mount does, and the mount has to be told. */
+void evfs_tree_set_origin(struct evfs_meta *meta,
+			  enum evfs_feed_origin origin);
 
 /* ---- settling conflicts ---- */
 

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The status of a replica as one JSON object (CONTRACT, "status"). Costs
+ * O(peers + conflicts), scans nothing. What it cannot know is null; what does
+ * not exist in this version (hints, gossip, audits) counts 0. */
+#include <config.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "meta/content.h"
+#include "meta/delta.h"
+#include "meta/facts.h"
+#include "meta/view.h"
+#include "tools/daemon/daemon.h"
+
+#define ONLY_HERE_MAX 1000000 /* counted no further */
+
+/* Everything that a status is made of, taken at one moment. */
+struct picture {
+	struct evfs_engine_status engine;
+	uint64_t unsealed, unsealed_bytes; /* written, no version yet */
+	int64_t unsealed_oldest_s;
+	bool undurable;                    /* operations not committed yet */
+	evfs_hash root;
+	int64_t counters[EVFS_COUNTER_N];
+	uint64_t conflicts;
+	uint64_t only_here;
+	struct evfs_content_stats content;
+};
+
+static int count_conflict(void *arg, const char *plain,
+			  const struct evfs_entry *group, size_t n)
+{
+	(void)plain;
+	(void)group;
+	(void)n;
+	++*(uint64_t *)arg;
+	return 0;
+}
+
+/* Objects that no other member has confirmed. Meta locked. */
+static uint64_t only_here(struct evfs_meta *meta,
+			  const struct evfs_engine_status *engine)
+{
+	struct evfs_context known = { 0 }, one = { 0 };
+	uint64_t count = 0;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < engine->n_peers; i++) {
+		rc = evfs_members_report(meta, engine->peers[i].member.node,
+					 &one, NULL);
+		if (!rc)
+			rc = evfs_context_join(&known, &one);
+	}
+	if (!rc)
+		rc = evfs_delta_count(meta, &known, ONLY_HERE_MAX, &count,
+				      NULL);
+	evfs_context_fini(&known);
+	evfs_context_fini(&one);
+	return rc ? 0 : count;
+}
+
+static int take_picture(struct evfs_daemon *daemon,
+			struct evfs_engine *engine, bool whole,
+			struct picture *p)
+{
+	struct evfs_meta *meta = daemon->meta;
+	struct evfs_context durable = { 0 };
+	int rc;
+
+	memset(p, 0, sizeof(*p));
+	p->unsealed_oldest_s = -1;
+	if (daemon->fs)
+		evfs_fs_unsealed(daemon->fs, &p->unsealed, &p->unsealed_bytes,
+				 &p->unsealed_oldest_s);
+	rc = evfs_meta_durable_context(meta, &durable);
+	if (!rc)
+		rc = evfs_engine_status(engine, &p->engine, NULL);
+	if (rc) {
+		evfs_context_fini(&durable);
+		return rc;
+	}
+	p->root = evfs_meta_durable_root(meta);
+	evfs_meta_lock(meta);
+	p->undurable = !evfs_context_contains(&durable,
+					      evfs_meta_context(meta));
+	for (int i = 0; i < EVFS_COUNTER_N; i++)
+		p->counters[i] = evfs_facts_counter(evfs_meta_facts(meta),
+						    (enum evfs_counter)i);
+	evfs_content_get_stats(evfs_meta_content(meta), &p->content);
+	if (whole) {
+		rc = evfs_view_conflicts(meta, count_conflict, &p->conflicts,
+					 NULL);
+		p->only_here = only_here(meta, &p->engine);
+	}
+	evfs_meta_unlock(meta);
+	evfs_context_fini(&durable);
+	if (rc)
+		evfs_free(p->engine.peers);
+	return rc;
+}
+
+static bool is_settled(const struct picture *p)
+{
+	return !p->unsealed && !p->undurable;
+}
+
+/* Peers that count: members that are not removed. */
+static void count_peers(const struct picture *p, size_t *in_sync,
+			size_t *connected)
+{
+	*in_sync = *connected = 0;
+	for (size_t i = 0; i < p->engine.n_peers; i++) {
+		*in_sync += p->engine.peers[i].in_sync;
+		*connected += p->engine.peers[i].connected;
+	}
+}
+
+static const char *state_of(const struct picture *p, bool converged)
+{
+	size_t in_sync, connected;
+
+	count_peers(p, &in_sync, &connected);
+	if (p->conflicts || p->content.corrupt)
+		return "attention";
+	if (converged)
+		return "in-sync";
+	return connected ? "syncing" : "offline";
+}
+
+static json_t *hash_json(const evfs_hash *hash)
+{
+	char text[EVFS_HASH_HEX_SIZE];
+
+	evfs_hash_format(hash, text);
+	return json_string(text);
+}
+
+static json_t *unsigned_json(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+/* null below zero: unknown. */
+static json_t *known_json(int64_t value)
+{
+	return value < 0 ? json_null() : json_integer(value);
+}
+
+static json_t *node_id_json(uint64_t node)
+{
+	char text[17];
+
+	snprintf(text, sizeof(text), "%016" PRIx64, node);
+	return json_string(text);
+}
+
+static const char *peer_state(enum evfs_peer_state state)
+{
+	switch (state) {
+	case EVFS_PEER_ALIVE:
+		return "alive";
+	case EVFS_PEER_SUSPECT:
+		return "suspect";
+	case EVFS_PEER_DEAD:
+		return "dead";
+	case EVFS_PEER_PAUSED:
+		return "paused";
+	}
+	return "dead";
+}
+
+static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
+{
+	return json_pack(
+		"{s:s, s:o, s:s?, s:s, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
+		" s:o, s:{s:i, s:i, s:n, s:i}, s:{s:o, s:o, s:o}, s:s?}",
+		"name", peer->member.name, "id",
+		node_id_json(peer->member.node), "address",
+		*peer->member.address ? peer->member.address : NULL, "state",
+		peer_state(peer->state), "connected", (int)peer->connected,
+		"root_hash",
+		peer->has_root ? hash_json(&peer->root) : json_null(),
+		"in_sync", (int)(peer->in_sync && settled), "behind_changes",
+		unsigned_json(peer->behind_changes), "behind_bytes",
+		unsigned_json(peer->behind_bytes), "missing_changes",
+		unsigned_json(peer->missing_changes), "rtt_ms",
+		known_json(peer->rtt_ms), "skew_ms",
+		peer->skew_ms == INT64_MIN ? json_null()
+					   : json_integer(peer->skew_ms),
+		"last_contact_s", known_json(peer->last_contact_s), "hints",
+		"count", 0, "bytes", 0, "oldest_s", "expired", 0,
+		"convergence_ms", "p50", known_json(peer->convergence_p50_ms),
+		"p99", known_json(peer->convergence_p99_ms), "count",
+		unsigned_json(peer->convergence_count), "last_error",
+		*peer->last_error ? peer->last_error : NULL);
+}
+
+static json_t *peers_json(const struct picture *p)
+{
+	json_t *peers = json_array();
+
+	for (size_t i = 0; peers && i < p->engine.n_peers; i++) {
+		json_t *peer = peer_json(&p->engine.peers[i], is_settled(p));
+
+		if (!peer || json_array_append_new(peers, peer)) {
+			json_decref(peers);
+			return NULL;
+		}
+	}
+	return peers;
+}
+
+static json_t *time_json(int64_t wall_s)
+{
+	time_t at = (time_t)wall_s;
+	struct tm tm;
+	char text[32];
+
+	if (wall_s < 0 || !gmtime_r(&at, &tm))
+		return json_null();
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return json_string(text);
+}
+
+static json_t *node_json(const struct evfs_daemon *daemon)
+{
+	const struct evfs_env *env = evfs_meta_env(daemon->meta);
+	uint64_t up = env->mono_ns(env->ctx) - daemon->started_ns;
+
+	return json_pack("{s:s, s:o, s:s, s:o, s:s, s:s?, s:s?}", "name",
+			 evfs_meta_node_name(daemon->meta), "id",
+			 node_id_json(evfs_meta_node(daemon->meta)), "version",
+			 PACKAGE_VERSION, "uptime_s",
+			 unsigned_json(up / 1000000000u), "store",
+			 daemon->store, "mountpoint", daemon->mountpoint,
+			 "address", evfs_net_address(daemon->net));
+}
+
+static json_t *volume_json(const struct evfs_daemon *daemon,
+			   const struct picture *p)
+{
+	return json_pack(
+		"{s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "id",
+		hash_json(evfs_meta_volume(daemon->meta)), "root_hash",
+		hash_json(&p->root), "files",
+		(json_int_t)p->counters[EVFS_COUNTER_FILES], "dirs",
+		(json_int_t)p->counters[EVFS_COUNTER_DIRS], "bytes",
+		(json_int_t)p->counters[EVFS_COUNTER_BYTES], "versions",
+		(json_int_t)p->counters[EVFS_COUNTER_VERSIONS], "conflicts",
+		unsigned_json(p->conflicts), "only_here",
+		unsigned_json(p->only_here + p->unsealed));
+}
+
+/* What waits to be confirmed, for the first line of the text form. */
+static json_t *pending_json(const struct evfs_daemon *daemon,
+			    const struct picture *p)
+{
+	uint64_t bytes = p->engine.pending_bytes + p->unsealed_bytes +
+			 p->engine.wanted_bytes;
+	int64_t oldest = p->engine.oldest_pending_s;
+	double left = -1;
+
+	if (p->unsealed_oldest_s > oldest)
+		oldest = p->unsealed_oldest_s;
+	if (bytes && daemon->send_rate > 1)
+		left = (double)bytes / daemon->send_rate;
+	return json_pack("{s:o, s:o, s:o, s:o}", "changes",
+			 unsigned_json(p->engine.pending_changes + p->unsealed),
+			 "bytes", unsigned_json(bytes), "oldest_s",
+			 known_json(oldest), "left_s",
+			 left < 0 ? json_null() : json_real(left));
+}
+
+static json_t *traffic_json(const struct picture *p)
+{
+	return json_pack("{s:o, s:o, s:o, s:o}", "bytes_sent",
+			 unsigned_json(p->engine.bytes_sent), "bytes_received",
+			 unsigned_json(p->engine.bytes_received),
+			 "messages_sent",
+			 unsigned_json(p->engine.messages_sent),
+			 "messages_received",
+			 unsigned_json(p->engine.messages_received));
+}
+
+json_t *evfs_status_json(struct evfs_daemon *daemon,
+			 struct evfs_engine *engine)
+{
+	struct picture p;
+	json_t *status;
+	bool converged;
+
+	if (take_picture(daemon, engine, true, &p))
+		return NULL;
+	converged = p.engine.converged && is_settled(&p);
+	status = json_pack(
+		"{s:i, s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o,"
+		" s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i},"
+		" s:{s:i, s:i, s:i, s:i, s:i, s:n, s:n, s:n}, s:{s:i, s:i},"
+		" s:{s:o, s:o, s:o, s:o}}",
+		"format", 1, "node", node_json(daemon), "volume",
+		volume_json(daemon, &p), "state", state_of(&p, converged),
+		"converged", (int)converged, "paused", (int)p.engine.paused,
+		"verified_at", time_json(p.engine.verified_wall_s), "peers",
+		peers_json(&p), "pending", pending_json(daemon, &p), "traffic",
+		traffic_json(&p), "hints", "held", 0, "delivered", 0,
+		"expired", 0, "held_for_others", 0, "gossip", "rounds", 0,
+		"messages", 0, "bytes", 0, "anti_entropy", "rounds", 0,
+		"root_matches", 0, "objects_compared", 0, "objects_repaired",
+		0, "bytes", 0, "last_s", "last_round_trips", "last_bytes",
+		"read_repair", "checks", 0, "repaired", 0, "content",
+		"objects", unsigned_json(p.content.objects), "bytes",
+		unsigned_json(p.content.bytes), "corrupt",
+		unsigned_json(p.content.corrupt), "missing",
+		unsigned_json(p.content.wanted));
+	evfs_free(p.engine.peers);
+	return status;
+}
+
+bool evfs_status_converged(struct evfs_daemon *daemon,
+			   struct evfs_engine *engine, const json_t *names,
+			   const char **ret_unknown)
+{
+	struct picture p;
+	bool converged;
+
+	*ret_unknown = NULL;
+	if (take_picture(daemon, engine, false, &p))
+		return false;
+	if (!json_array_size(names)) {
+		converged = p.engine.converged && is_settled(&p);
+		evfs_free(p.engine.peers);
+		return converged;
+	}
+	converged = is_settled(&p) && !p.engine.wanted_contents;
+	for (size_t n = 0; n < json_array_size(names); n++) {
+		const char *name = json_string_value(json_array_get(names, n));
+		size_t i = 0;
+
+		while (i < p.engine.n_peers &&
+		       strcmp(p.engine.peers[i].member.name, name ? name : ""))
+			i++;
+		if (i == p.engine.n_peers)
+			*ret_unknown = name ? name : "";
+		else
+			converged = converged && p.engine.peers[i].in_sync;
+	}
+	evfs_free(p.engine.peers);
+	return converged && !*ret_unknown;
+}
+
+void evfs_status_round(struct evfs_daemon *daemon, struct evfs_engine *engine)
+{
+	const struct evfs_env *env = evfs_meta_env(daemon->meta);
+	uint64_t now = env->mono_ns(env->ctx);
+	struct evfs_engine_status status;
+	double seconds = (double)(now - daemon->rate_ns) / 1e9;
+
+	if (daemon->rate_ns && seconds < 1)
+		return;
+	if (evfs_engine_status(engine, &status, NULL))
+		return;
+	if (daemon->rate_ns) {
+		double rate = (double)(status.bytes_sent +
+				       status.bytes_received -
+				       daemon->rate_bytes) /
+			      seconds;
+
+		daemon->send_rate = daemon->send_rate * 0.7 + rate * 0.3;
+	}
+	daemon->rate_ns = now;
+	daemon->rate_bytes = status.bytes_sent + status.bytes_received;
+	evfs_free(status.peers);
+}
+
+struct mount_status {
+	struct evfs_daemon *daemon;
+	json_t *status;
+};
+
+static void status_on_net(void *arg, struct evfs_engine *engine)
+{
+	struct mount_status *call = arg;
+
+	call->status = evfs_status_json(call->daemon, engine);
+}
+
+int evfs_status_for_mount(void *ctx, struct evfs_buf *out)
+{
+	struct mount_status call = { .daemon = ctx };
+	char *text;
+	int rc;
+
+	evfs_net_call(call.daemon->net, status_on_net, &call);
+	if (!call.status)
+		return EVFS_ENOMEM;
+	text = json_dumps(call.status, JSON_INDENT(1));
+	json_decref(call.status);
+	if (!text)
+		return EVFS_ENOMEM;
+	rc = evfs_buf_printf(out, "%s\n", text);
+	free(text);
+	return rc;
+}
