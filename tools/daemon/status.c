@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "meta/content.h"
@@ -232,13 +233,14 @@ static json_t *node_json(const struct evfs_daemon *daemon)
 	const struct evfs_env *env = evfs_meta_env(daemon->meta);
 	uint64_t up = env->mono_ns(env->ctx) - daemon->started_ns;
 
-	return json_pack("{s:s, s:o, s:s, s:o, s:s, s:s?, s:s?}", "name",
+	return json_pack("{s:s, s:o, s:s, s:o, s:s, s:s?, s:s?, s:i}", "name",
 			 evfs_meta_node_name(daemon->meta), "id",
 			 node_id_json(evfs_meta_node(daemon->meta)), "version",
 			 PACKAGE_VERSION, "uptime_s",
 			 unsigned_json(up / 1000000000u), "store",
 			 daemon->store, "mountpoint", daemon->mountpoint,
-			 "address", evfs_net_address(daemon->net));
+			 "address", evfs_net_address(daemon->net), "pid",
+			 (int)getpid());
 }
 
 static json_t *volume_json(const struct evfs_daemon *daemon,

@@ -1,0 +1,120 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# kill -9 of daemons while files are written: what was fsynced is there, the
+# tree is consistent, convergence resumes by itself.
+. "$(dirname "$0")/../lib/evfs.sh"
+
+new_world A B
+
+# writer DIR LEDGER: writes files, fsyncs each (and its directory), then notes
+# it down: what is in the ledger was promised
+writer() {
+	python3 - "$1" "$2" <<-'PY'
+	import hashlib, os, random, sys
+	top, ledger = sys.argv[1:3]
+	rng = random.Random(int(os.environ.get('SEED', '1')))
+	log = open(ledger, 'a')
+	n = 0
+	try:
+	    os.makedirs(top, exist_ok=True)
+	    while True:
+	        n += 1
+	        name = f'{top}/{os.getpid()}-{n}'
+	        data = rng.randbytes(rng.choice((10, 5000, 300000, 2500000)))
+	        temporary = name + '.tmp'
+	        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o644)
+	        os.write(fd, data)
+	        os.fsync(fd)
+	        os.close(fd)
+	        if n % 2:
+	            os.rename(temporary, name)
+	            fd = os.open(top, os.O_RDONLY)
+	            os.fsync(fd)
+	            os.close(fd)
+	        else:
+	            name = temporary
+	        log.write(f'{hashlib.sha256(data).hexdigest()}  {os.path.basename(name)}\n')
+	        log.flush()
+	except OSError:
+	    pass
+	PY
+}
+
+crash_while_writing() {
+	local round pid
+	touch "$WORLD/ledger"
+	for round in 1 2 3 4 5 6; do
+		SEED=$round writer "$(mnt A)/w" "$WORLD/ledger" &
+		pid=$!
+		local lines=$(wc -l <"$WORLD/ledger")
+		until_true 60 eval \
+			"[ \$(wc -l <'$WORLD/ledger') -gt $((lines + round * 3)) ]"
+		kill9 A
+		wait $pid
+		start A
+		(cd "$(mnt A)/w" && sha256sum --quiet -c "$WORLD/ledger") ||
+			fail "round $round: something fsynced is lost"
+	done
+	synced A B
+	same_trees A B
+	same_dumps A B
+	(cd "$(mnt B)/w" && sha256sum --quiet -c "$WORLD/ledger") || fail "on B"
+}
+
+# The receiver dies while a tree arrives, several times.
+crash_while_receiving() {
+	local round
+	cp -a /usr/include/linux "$(mnt A)/inc" &
+	local pid=$!
+	for round in 1 2 3; do
+		until_true 60 eval "[ \$(ls '$(mnt B)/inc' 2>/dev/null | wc -l) -gt $((round * 20)) ]"
+		kill9 B
+		start B
+	done
+	wait $pid
+	synced A B
+	same_trees A B
+	same_dumps A B
+	diff -r /usr/include/linux "$(mnt B)/inc" | head -n 5 | grep . && fail "differs"
+	return 0
+}
+
+# Unsynced work: after a crash each file holds some prefix of what was written
+# through it or nothing, and the tree works.
+crash_without_sync() {
+	local i
+	for i in $(seq 200); do echo "content $i" >"$(mnt A)/u$i"; done
+	exec 9>"$(mnt A)/held"
+	echo kept open >&9
+	kill9 A
+	exec 9>&-
+	start A
+	for i in $(seq 200); do
+		[ -e "$(mnt A)/u$i" ] || continue
+		case $(cat "$(mnt A)/u$i") in
+		"content $i" | '') ;;
+		*) fail "u$i: $(cat "$(mnt A)/u$i")" ;;
+		esac
+	done
+	echo works >"$(mnt A)/after"
+	synced A B
+	same_trees A B
+	same_dumps A B
+}
+
+# Mounting over the dead mount that a crash left.
+stale_mount() {
+	kill -9 "$(pid_of B)"
+	wait_end "$(pid_of B)"
+	! ls "$(mnt B)" >/dev/null 2>&1 || fail "the mount is not dead"
+	start B
+	ls "$(mnt B)" >/dev/null || fail "not mounted again"
+	synced A B
+}
+
+try crash/writing crash_while_writing
+try crash/receiving crash_while_receiving
+try crash/without_sync crash_without_sync
+try crash/stale_mount stale_mount
+try crash/logs check_logs A B
+finish
