@@ -50,7 +50,10 @@ struct evfs_arena {
 	size_t used;                   /* bytes used of the head block */
 };
 
-/* {0} is a valid empty arena. */
+/* {0} is a valid empty arena. alloc: zeroed, aligned for any type; NULL when
+ * out of memory. reserve: the next `bytes` bytes come from one block; 0, or -1
+ * when out of memory. */
+int evfs_arena_reserve(struct evfs_arena *arena, size_t bytes);
 void *evfs_arena_alloc(struct evfs_arena *arena, size_t n, size_t size);
 void *evfs_arena_memdup(struct evfs_arena *arena, const void *data,
 			size_t len);

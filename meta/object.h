@@ -25,6 +25,7 @@
 #define EVFS_TARGET_MAX 4095       /* bytes of a symlink target */
 #define EVFS_XATTR_NAME_MAX 255
 #define EVFS_XATTR_VALUE_MAX 65536
+#define EVFS_FILE_SIZE_MAX ((uint64_t)1 << 50)
 #define EVFS_OBJECT_LINKS_MAX 65000
 #define EVFS_OBJECT_BYTES_MAX (8u << 20) /* encoded; larger is refused */
 
@@ -119,6 +120,14 @@ struct evfs_tie {
 	size_t n;
 };
 
+/* A kind of fact that a newer version has written and this one does not know:
+ * kept, hashed and passed on as it came; joined by union. */
+struct evfs_extra {
+	uint32_t field;      /* number in meta/object.proto, from 16 */
+	const uint8_t *data; /* in the arena */
+	size_t len;          /* bytes */
+};
+
 struct evfs_object {
 	evfs_ino ino;        /* == dot of creation ("born") */
 	enum evfs_kind kind; /* constant */
@@ -138,10 +147,12 @@ struct evfs_object {
 	size_t n_log;
 	struct evfs_tie *ties; /* sorted by dot */
 	size_t n_ties;
+	struct evfs_extra *extras; /* sorted by (field, bytes); mostly none */
+	size_t n_extras;
 	struct evfs_arena arena; /* owns all of the above */
 };
 
-/* A new empty object in memory of its own; NULL when out of memory. Freed
+/* A new empty object in memory of its own (the struct lies in its own arena); NULL when out of memory. Freed
  * with evfs_object_free(). */
 struct evfs_object *evfs_object_new(evfs_ino ino, enum evfs_kind kind);
 struct evfs_object *evfs_object_copy(const struct evfs_object *object);
@@ -184,20 +195,24 @@ bool evfs_object_log_covered(const struct evfs_object *object,
 			     const struct evfs_context *context);
 bool evfs_dots_has(const struct evfs_dots *dots, evfs_dot dot);
 
-/* ---- editing a private copy; 0 or EVFS_ENOMEM ---- */
+/* ---- editing a private copy; 0 or EVFS_ENOMEM ----
+ * What is given is copied into the object's arena; it may be a part of the
+ * same object. Adding a link, version, attr, tie or row moves the array:
+ * pointers into it are void afterwards. */
 
 /* Sets log[dot.actor] to at least dot.counter. */
 int evfs_object_log_raise(struct evfs_object *object, evfs_dot dot)
 	EVFS_MUST_USE;
-/* Adds a link; its arrays are copied into the object's arena. */
+/* Adds a link, or replaces the one of the same id. */
 int evfs_object_add_link(struct evfs_object *object,
 			 const struct evfs_link *link) EVFS_MUST_USE;
-/* Replaces link's place; the name is copied. */
+/* Replaces link's place. */
 int evfs_object_set_place(struct evfs_object *object, struct evfs_link *link,
 			  const struct evfs_place *place) EVFS_MUST_USE;
 /* alive := {dot}, or the empty set where dot is NULL. */
 int evfs_object_set_alive(struct evfs_object *object, struct evfs_link *link,
 			  const evfs_dot *dot) EVFS_MUST_USE;
+/* Adds a version, or replaces the one of the same dot. */
 int evfs_object_put_version(struct evfs_object *object,
 			    const struct evfs_version *version) EVFS_MUST_USE;
 /* Nothing happens where it is not there. */
@@ -205,21 +220,30 @@ void evfs_object_remove_version(struct evfs_object *object, evfs_dot dot);
 /* Adds or replaces the register of the same kind and key. */
 int evfs_object_put_attr(struct evfs_object *object,
 			 const struct evfs_attr *attr) EVFS_MUST_USE;
+/* Adds a tie, or replaces the one of the same dot. */
 int evfs_object_put_tie(struct evfs_object *object,
 			const struct evfs_tie *tie) EVFS_MUST_USE;
+/* Only before the object is shared: it is a constant. */
 int evfs_object_set_target(struct evfs_object *object, const void *target,
 			   size_t len) EVFS_MUST_USE;
 
 /* ---- bytes ---- */
 
 /* Appends the object's encoding (protobuf, meta/object.proto): what a row of
- * the store holds and what travels. */
+ * the store holds and what travels. 0, EVFS_ENOMEM, or EVFS_ELIMIT where it
+ * would exceed EVFS_OBJECT_BYTES_MAX; nothing is appended on failure. */
 int evfs_object_encode(const struct evfs_object *object, struct evfs_buf *out)
 	EVFS_MUST_USE;
 
+/* Is this a state that the rest may rely on? 0, or EVFS_ECORRUPT with the rule
+ * that is broken. */
+int evfs_object_check(const struct evfs_object *object, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* Decodes and validates everything that the rest relies on: sizes, names,
- * order, kinds, dots; EVFS_ECORRUPT with a reason otherwise. Bytes from a peer
- * pass through here before they touch anything. */
+ * order, kinds, dots; EVFS_ECORRUPT with a reason otherwise, EVFS_ENEWER for
+ * parts of known facts that a newer version has added. Bytes from a peer pass
+ * through here before they touch anything. */
 int evfs_object_decode(const void *data, size_t len,
 		       struct evfs_object **ret, struct evfs_err *err)
 	EVFS_MUST_USE;
