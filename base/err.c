@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Codes and messages of errors; see err.h. All text is put together in the
  * caller's fixed buffer, so nothing here can run out of memory. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* GNU strerror_r(3) */
-#endif
 
 #include "base/err.h"
 

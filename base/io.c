@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Whole transfers and durable replacement; see io.h. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* mkostemp(3) */
-#endif
 
 #include "base/io.h"
 

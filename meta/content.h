@@ -144,7 +144,8 @@ int evfs_content_open(struct evfs_content *content, const evfs_hash *name,
 		      struct evfs_err *err) EVFS_MUST_USE;
 void evfs_content_close(struct evfs_content_reader *reader);
 /* Up to len bytes at offset; *ret_len < len only at the end. EVFS_ECORRUPT for
- * damaged containers. Any thread. */
+ * damaged containers. Any thread; the meta lock must not be held: where the
+ * chunks are is looked up, some dozens at a time, when they are first read. */
 int evfs_content_read(struct evfs_content_reader *reader, void *data,
 		      size_t len, uint64_t offset, size_t *ret_len,
 		      struct evfs_err *err) EVFS_MUST_USE;
@@ -238,6 +239,10 @@ void evfs_content_set_watch(struct evfs_content *content, int slot,
 			    const struct evfs_content_watch *watch);
 #define EVFS_CONTENT_WATCH_FS 0
 #define EVFS_CONTENT_WATCH_NET 1
+/* Calls arrived of all watches if a content became complete since the last
+ * call. No lock. For whoever has committed chunks, after unlocking; evfs_content
+ * _sync does it too, so that nobody waits longer than for the next commit. */
+void evfs_content_tell_arrived(struct evfs_content *content);
 /* Call urgent, or unreachable, of all watches. No lock. */
 void evfs_content_ask(struct evfs_content *content, const evfs_hash *name,
 		      uint64_t size);

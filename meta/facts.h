@@ -30,6 +30,11 @@ int evfs_facts_get(struct evfs_facts *facts, evfs_ino ino,
 		   const struct evfs_object **ret, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* Forgets decoded objects beyond the cache's bounds, as unlocking does: for
+ * whoever walks over very many objects in one locked stretch, and borrows none
+ * at this moment. */
+void evfs_facts_trim(struct evfs_facts *facts);
+
 /* Writes the row and the object's dotlog rows (those that changed against the
  * stored state). Takes ownership of object, also on failure. For meta/index.c. */
 int evfs_facts_put_object(struct evfs_facts *facts,

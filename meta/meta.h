@@ -26,6 +26,7 @@
 #include "meta/dot.h"
 
 struct evfs_meta;
+struct evfs_buf;
 struct evfs_facts;
 struct evfs_content;
 
@@ -108,6 +109,11 @@ const char *evfs_meta_listen(const struct evfs_meta *meta);
 const char *evfs_meta_node_name(const struct evfs_meta *meta);
 evfs_actor evfs_meta_actor(const struct evfs_meta *meta);
 const evfs_hash *evfs_meta_volume(const struct evfs_meta *meta);
+/* "ADDR:PORT" that it was made with; NULL: nothing listens. */
+const char *evfs_meta_listen(const struct evfs_meta *meta);
+/* Started on a database that was copied or restored: it may have forgotten
+ * what others know that it did; an audit with every member is due. */
+bool evfs_meta_has_amnesia(const struct evfs_meta *meta);
 
 struct evfs_facts *evfs_meta_facts(struct evfs_meta *meta);
 struct evfs_content *evfs_meta_content(struct evfs_meta *meta);
@@ -126,7 +132,10 @@ evfs_hash evfs_meta_durable_root(struct evfs_meta *meta);
  * durable before any of its dots is). Only for meta/tree.c's transactions. */
 int evfs_meta_next_dot(struct evfs_meta *meta, evfs_dot *ret,
 		       struct evfs_err *err) EVFS_MUST_USE;
-/* Locked. A clock reading greater than `over_ns` and than any before. */
+/* Locked. A clock reading greater than `over_ns`. The clock itself moves on, but
+ * is not dragged along by over_ns (the value replaced may come from a clock
+ * that is far ahead): readings grow unless over_ns made an earlier one
+ * greater. */
 uint64_t evfs_meta_stamp(struct evfs_meta *meta, uint64_t over_ns);
 /* Locked. A peer's reading: drags the clock at most 60 s ahead of the wall. */
 void evfs_meta_hear_clock(struct evfs_meta *meta, uint64_t time_ns);

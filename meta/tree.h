@@ -44,22 +44,36 @@ struct evfs_handle {
 	bool sibling;          /* reached by a generated name */
 	bool orphan;           /* removed on this replica: writes go nowhere */
 	bool loose;            /* O_TMPFILE: has no object yet (ino NONE) */
+	bool registered;       /* tree.c: in the table of handles */
 	evfs_ino parent;       /* where it was opened, for a sibling that */
 	char name[EVFS_NAME_MAX + 1]; /* must become a file of its own */
 	size_t name_len;
-	struct evfs_handle *next, *prev; /* tree.c: handles of one object */
+	bool has_shown;        /* tree.c: there is a base, and it is this: */
+	evfs_hash content;     /* (a version never changes, so what was opened
+	                        * is known here even when it is superseded) */
+	uint64_t size;         /* bytes */
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	struct evfs_handle *next, *prev; /* tree.c: handles of one bucket */
 };
 
-/* Opens what an entry shows (files only) and registers the handle. dir: a
- * member of the directory that the entry is in. */
+/* Opens what an entry shows (files only: EISDIR, ELOOP) and registers the
+ * handle. dir: a member of the directory that the entry is in. */
 int evfs_tree_open(struct evfs_meta *meta, evfs_ino dir,
 		   const struct evfs_entry *entry, struct evfs_handle *handle,
 		   struct evfs_err *err) EVFS_MUST_USE;
+/* O_TMPFILE: a handle without object, until evfs_tree_link_handle(). The same
+ * as zeroed storage with loose set. */
+void evfs_tree_open_loose(struct evfs_handle *handle);
 void evfs_tree_close(struct evfs_meta *meta, struct evfs_handle *handle);
+/* Is a handle of this object registered? Then garbage collection leaves the
+ * object and its dead links alone, for a write may bring them back. */
+bool evfs_tree_is_open(struct evfs_meta *meta, evfs_ino ino);
 
 /* The content that a handle shows now, by its base. has_version false: never
- * sealed. Works for orphans and superseded versions too (their content stays
- * referenced while the handle lives). */
+ * sealed. Works for orphans and superseded versions too: the handle remembers
+ * them. Their bytes are kept by the history and by whoever has a reader of
+ * them open: an owner of a handle that may be read opens one in time. */
 struct evfs_shown {
 	bool has_version;
 	evfs_hash content;
@@ -103,9 +117,10 @@ int evfs_tree_create(struct evfs_meta *meta, evfs_ino dir, const char *name,
 		     evfs_ino *ret_ino, evfs_stamp *ret_link,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
-/* A hard link to what the handle or entry shows (EPERM for directories). A
- * sibling becomes a file of its own first. Exactly one of handle and entry;
- * a loose handle gets its object here (what: its attributes). */
+/* A hard link to what the entry, or the handle, shows (EPERM for directories,
+ * EMLINK). A sibling becomes a file of its own first. A handle whose file is
+ * gone or replaced: ENOENT. A loose handle gets its object here (what: its
+ * attributes, and its content unless it was given by evfs_tree_seal). */
 int evfs_tree_link(struct evfs_meta *meta, evfs_ino from_dir,
 		   const struct evfs_entry *entry, evfs_ino dir,
 		   const char *name, size_t name_len, struct evfs_err *err)
@@ -118,8 +133,9 @@ int evfs_tree_link_handle(struct evfs_meta *meta, struct evfs_handle *handle,
 /* ---- writing ---- */
 
 /* The writer is done: a version of this content, based on what the handle had
- * open. Orphans: nothing happens (0). Afterwards handle->base is the new
- * version. The content must be in the store (evfs_content_...). */
+ * open. Orphans and loose handles write nothing (0); they only remember the
+ * content. Afterwards handle->base is the new version. The content must be in
+ * the store (evfs_content_...). */
 int evfs_tree_seal(struct evfs_meta *meta, struct evfs_handle *handle,
 		   const struct evfs_content_ref *content,
 		   struct evfs_err *err) EVFS_MUST_USE;

@@ -10,9 +10,11 @@
 #define EVFS_NET_NET_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
+#include "meta/members.h"
 #include "meta/meta.h"
 #include "net/engine.h"
 
@@ -22,6 +24,9 @@ struct evfs_net_options {
 	const char *key_path; /* private key of the store, OpenSSH format */
 	const char *listen;   /* "ADDR:PORT", "[v6]:PORT"; NULL: no listener.
 	                       * Port 0: any free one */
+	unsigned handshake_ms; /* longest way to an open connection; 0 = 10 s */
+	uint64_t rekey_bytes;  /* new SSH keys after so many bytes; 0 = as
+	                        * RFC 4344 says (64 GiB) */
 };
 
 /* Binds the listener (errors say address and reason) and starts the thread.
@@ -46,8 +51,9 @@ void evfs_net_call(struct evfs_net *net,
 
 /* Watches one more file descriptor (the control socket) on the network
  * thread: ready(ctx, engine, revents) is called when poll(2) reports events.
- * remove must be called on the network thread (from a callback) or after
- * stop. 0 or EVFS_ENOMEM. */
+ * add and set_events may be called on any thread; remove on the network thread
+ * (from a callback, evfs_net_call included): no call follows it. What is still
+ * watched at evfs_net_stop() is forgotten there. 0 or EVFS_ENOMEM. */
 int evfs_net_add_fd(struct evfs_net *net, int fd, short events,
 		    void (*ready)(void *ctx, struct evfs_engine *engine,
 				  short revents),

@@ -26,12 +26,13 @@ struct evfs_transport {
 	/* Starts connecting to a member at an address ("host:port"), pinned to
 	 * its public key. The outcome is reported by evfs_engine_opened() or
 	 * evfs_engine_closed() with the conn that is returned, never before
-	 * this call returns. */
+	 * this call returns. 0: out of memory, no report follows. */
 	evfs_conn (*dial)(void *ctx, uint64_t node, const char *address,
 			  const char *key);
 	/* Queues bytes; takes all of them or none: false = full, then
 	 * evfs_engine_writable() is called when there is room again. At least
-	 * EVFS_FRAME_MAX bytes fit an empty queue. */
+	 * EVFS_FRAME_MAX bytes fit an empty queue. On a connection that has
+	 * just ended: true, and the report follows. */
 	bool (*send)(void *ctx, evfs_conn conn, enum evfs_channel channel,
 		     const void *data, size_t len);
 	/* Bytes queued and not yet given to the network. */
