@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The index of names.
+ *
+ * Rows are stored in the order (parent, name, key of object, key of link,
+ * time). The numbers in keys stand for actors in the order in which they were
+ * met here, so rows of one name are put into the order of dots before they are
+ * handed out: mostly it is one row. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "meta/facts_priv.h"
+
+#define NAME_KIND_MASK 7
+#define NAME_MULTI 8
+
+/* Rows of one name, gathered. */
+struct names_group {
+	uint8_t name[EVFS_NAME_MAX]; /* their name */
+	size_t name_len;
+	struct evfs_name_row *rows;  /* owned */
+	size_t n;
+	size_t cap;
+};
+
+struct names_scan {
+	struct evfs_facts *facts; /* whose */
+	int (*each)(void *arg, const struct evfs_name_row *row);
+	void *arg;                /* of each */
+	size_t left;              /* rows that may still be handed out */
+	struct names_group group; /* being gathered */
+};
+
+static int names_cmp(const void *a, const void *b)
+{
+	const struct evfs_name_row *x = a;
+	const struct evfs_name_row *y = b;
+	int order = evfs_dot_cmp(x->ino, y->ino);
+
+	return order != 0 ? order : evfs_stamp_cmp(&x->link, &y->link);
+}
+
+/* Hands the group out and empties it; non-zero: enough. */
+static int names_deliver(struct names_scan *scan)
+{
+	struct names_group *group = &scan->group;
+	int stop = 0;
+	size_t i;
+
+	if (group->n > 1)
+		qsort(group->rows, group->n, sizeof(*group->rows), names_cmp);
+	for (i = 0; i < group->n && stop == 0; i++) {
+		if (scan->left == 0)
+			stop = 1;
+		else
+			stop = scan->each(scan->arg, &group->rows[i]);
+		if (stop == 0)
+			scan->left--;
+	}
+	group->n = 0;
+	return stop != 0 || scan->left == 0;
+}
+
+/* One row of a statement whose columns are name, object, link, time, flags. */
+static int names_gather(struct names_scan *scan, sqlite3_stmt *stmt,
+			bool *ret_stop, struct evfs_err *err)
+{
+	struct names_group *group = &scan->group;
+	size_t len = (size_t)sqlite3_column_bytes(stmt, 0);
+	const void *name = sqlite3_column_blob(stmt, 0);
+	int flags = sqlite3_column_int(stmt, 4);
+	struct evfs_name_row *row;
+	int rc;
+
+	if (name == NULL || len > EVFS_NAME_MAX)
+		return evfs_err_set(err, EVFS_ECORRUPT,
+				    "database is damaged: a name of %zu bytes",
+				    len);
+	if (group->n > 0 && (group->name_len != len ||
+			     memcmp(group->name, name, len) != 0) &&
+	    names_deliver(scan)) {
+		*ret_stop = true;
+		return 0;
+	}
+	if (evfs_grow((void **)&group->rows, group->n, &group->cap,
+		      sizeof(*group->rows)) != 0)
+		return evfs_err_set(err, EVFS_ENOMEM, "names: out of memory");
+	memcpy(group->name, name, len);
+	group->name_len = len;
+	row = &group->rows[group->n];
+	row->name = group->name;
+	row->name_len = len;
+	row->kind = (enum evfs_kind)(flags & NAME_KIND_MASK);
+	row->multi = (flags & NAME_MULTI) != 0;
+	row->link.time_ns = (uint64_t)sqlite3_column_int64(stmt, 3);
+	rc = evfs_facts_dot(scan->facts, sqlite3_column_int64(stmt, 1),
+			    &row->ino, err);
+	if (rc == 0)
+		rc = evfs_facts_dot(scan->facts, sqlite3_column_int64(stmt, 2),
+				    &row->link.dot, err);
+	if (rc == 0)
+		group->n++;
+	return rc;
+}
+
+static int names_run(struct names_scan *scan, sqlite3_stmt *stmt,
+		     struct evfs_err *err)
+{
+	struct evfs_db *db = scan->facts->meta->db;
+	bool stop = false;
+	int rc;
+
+	while (!stop && (rc = evfs_db_step(db, stmt, err)) > 0) {
+		rc = names_gather(scan, stmt, &stop, err);
+		if (rc != 0)
+			break;
+	}
+	if (!stop && rc == 0)
+		names_deliver(scan);
+	evfs_free(scan->group.rows);
+	return stop ? 0 : rc;
+}
+
+/* ---- writing ---- */
+
+static int names_bind(struct evfs_facts *facts, sqlite3_stmt *stmt,
+		      evfs_ino parent, const struct evfs_name_row *row,
+		      struct evfs_err *err)
+{
+	int64_t keys[3];
+	int rc = evfs_facts_key(facts, parent, true, &keys[0], err);
+
+	if (rc >= 0)
+		rc = evfs_facts_key(facts, row->ino, true, &keys[1], err);
+	if (rc >= 0)
+		rc = evfs_facts_key(facts, row->link.dot, true, &keys[2], err);
+	if (rc < 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, keys[0]);
+	sqlite3_bind_blob(stmt, 2, row->name, (int)row->name_len,
+			  SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 3, keys[1]);
+	sqlite3_bind_int64(stmt, 4, keys[2]);
+	sqlite3_bind_int64(stmt, 5, (sqlite3_int64)row->link.time_ns);
+	return 0;
+}
+
+int evfs_facts_name_put(struct evfs_facts *facts, evfs_ino parent,
+			const struct evfs_name_row *row, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = evfs_meta_begin_write(facts->meta, err);
+
+	if (rc == 0)
+		rc = evfs_db_prepare(facts->meta->db,
+				     "INSERT OR REPLACE INTO "
+				     "name(parent, name, object, link, time, "
+				     "flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+				     &stmt, err);
+	if (rc == 0)
+		rc = names_bind(facts, stmt, parent, row, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int(stmt, 6,
+			 (int)row->kind | (row->multi ? NAME_MULTI : 0));
+	return evfs_db_run(facts->meta->db, stmt, err);
+}
+
+int evfs_facts_name_remove(struct evfs_facts *facts, evfs_ino parent,
+			   const struct evfs_name_row *row,
+			   struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = evfs_meta_begin_write(facts->meta, err);
+
+	if (rc == 0)
+		rc = evfs_db_prepare(facts->meta->db,
+				     "DELETE FROM name WHERE parent = ?1 AND "
+				     "name = ?2 AND object = ?3 AND link = ?4 "
+				     "AND time = ?5",
+				     &stmt, err);
+	if (rc == 0)
+		rc = names_bind(facts, stmt, parent, row, err);
+	return rc != 0 ? rc : evfs_db_run(facts->meta->db, stmt, err);
+}
+
+/* ---- reading ---- */
+
+int evfs_facts_names_at(struct evfs_facts *facts, evfs_ino parent,
+			const void *name, size_t name_len,
+			int (*each)(void *arg, const struct evfs_name_row *row),
+			void *arg, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	struct names_scan scan = {
+		.facts = facts, .each = each, .arg = arg, .left = SIZE_MAX
+	};
+	int64_t key;
+	int rc = evfs_facts_key(facts, parent, false, &key, err);
+
+	if (rc <= 0)
+		return rc;
+	rc = evfs_db_prepare(facts->meta->db,
+			     "SELECT name, object, link, time, flags "
+			     "FROM name WHERE parent = ?1 AND name = ?2",
+			     &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, key);
+	sqlite3_bind_blob(stmt, 2, name, (int)name_len, SQLITE_STATIC);
+	return names_run(&scan, stmt, err);
+}
+
+int evfs_facts_names_after(struct evfs_facts *facts, evfs_ino parent,
+			   const void *after, size_t after_len, size_t max,
+			   int (*each)(void *arg,
+				       const struct evfs_name_row *row),
+			   void *arg, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	struct names_scan scan = { .facts = facts,
+				   .each = each,
+				   .arg = arg,
+				   .left = max == 0 ? SIZE_MAX : max };
+	int64_t key;
+	int rc = evfs_facts_key(facts, parent, false, &key, err);
+
+	if (rc <= 0)
+		return rc;
+	/* No name is empty, so X'' stands for the start. */
+	rc = evfs_db_prepare(facts->meta->db,
+			     "SELECT name, object, link, time, flags "
+			     "FROM name WHERE parent = ?1 AND name > ?2 "
+			     "ORDER BY name",
+			     &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, key);
+	sqlite3_bind_blob(stmt, 2, after == NULL ? "" : after,
+			  after == NULL ? 0 : (int)after_len, SQLITE_STATIC);
+	return names_run(&scan, stmt, err);
+}
+
+int evfs_facts_subdirs(struct evfs_facts *facts, evfs_ino parent,
+		       int (*each)(void *arg, const struct evfs_name_row *row),
+		       void *arg, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	struct names_scan scan = {
+		.facts = facts, .each = each, .arg = arg, .left = SIZE_MAX
+	};
+	int64_t key;
+	int rc = evfs_facts_key(facts, parent, false, &key, err);
+
+	if (rc <= 0)
+		return rc;
+	rc = evfs_db_prepare(facts->meta->db,
+			     "SELECT name, object, link, time, 2 FROM name "
+			     "INDEXED BY name_dir "
+			     "WHERE parent = ?1 AND flags = 2 ORDER BY name",
+			     &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, key);
+	return names_run(&scan, stmt, err);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The inside of struct evfs_facts, for meta/db_*.c alone. */
+#ifndef EVFS_META_FACTS_PRIV_H
+#define EVFS_META_FACTS_PRIV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "meta/db.h"
+#include "meta/db_actors.h"
+#include "meta/facts.h"
+#include "meta/idmap.h"
+#include "meta/meta_priv.h"
+
+/* Decoded objects kept; more only until meta is unlocked. */
+#define EVFS_FACTS_CACHE_OBJECTS 16384u
+#define EVFS_FACTS_CACHE_BYTES (32u << 20)
+#define EVFS_FACTS_CACHE_DIRS 65536u
+
+/* Counters beyond those of meta/facts.h, of the store itself. */
+enum {
+	EVFS_COUNTER_HISTORY_BYTES = EVFS_COUNTER_N,
+	EVFS_COUNTER_ALL
+};
+
+/* A decoded object in the cache. */
+struct evfs_cached {
+	struct evfs_idmap_node node;      /* first; id = key of the ino */
+	struct evfs_object *object;       /* owned */
+	size_t bytes;                     /* about what it takes */
+	struct evfs_cached *newer, *older; /* in order of last use */
+};
+
+/* What is known of a directory's derived state. */
+struct evfs_dir_state {
+	struct evfs_idmap_node node; /* first; id = key of the ino */
+	uint64_t changed_ns;         /* last change of its entries */
+	bool needed;                 /* see facts.h */
+	bool dirty;                  /* changed_ns is not in its row yet */
+};
+
+/* What a rollback has to put back. */
+struct evfs_undo {
+	uint64_t id;         /* key of an object, or of a directory */
+	bool is_dir;         /* the directory state below, else the object */
+	uint64_t changed_ns; /* as they were */
+	bool needed;
+	bool dirty;
+};
+
+struct evfs_savepoint {
+	size_t n_undo;                     /* entries before it */
+	size_t n_actors;                   /* known then */
+	int64_t counters[EVFS_COUNTER_ALL]; /* as they were */
+	evfs_hash root;                    /* as it was */
+};
+
+struct evfs_facts {
+	struct evfs_meta *meta; /* owner */
+	struct evfs_actors actors;
+
+	struct evfs_idmap objects;           /* of struct evfs_cached */
+	struct evfs_cached *newest, *oldest; /* of them */
+	size_t bytes;                        /* of them */
+	struct evfs_cached *dead; /* out of the cache, freed at unlock; linked
+	                           * by `older` */
+
+	struct evfs_idmap dirs; /* of struct evfs_dir_state */
+	size_t n_dirty_dirs;    /* of them */
+
+	int64_t counters[EVFS_COUNTER_ALL];
+	evfs_hash root;     /* sum over the live objects */
+	bool derived_dirty; /* counters or root are not in their rows yet */
+
+	struct evfs_savepoint saves[2];
+	unsigned depth;         /* savepoints open */
+	struct evfs_undo *undo; /* owned; of the open savepoints */
+	size_t n_undo;
+	size_t cap_undo;
+
+	struct evfs_buf scratch; /* encoding of the object being written */
+};
+
+/* From the database, dropping what was cached. */
+int evfs_facts_load(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* Writes what is kept in memory into the open transaction. */
+int evfs_facts_flush(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
+
+/* The key of a dot. 1: *ret; 0: nothing has this key (its actor is unknown),
+ * only where create is false; negative: an error. */
+int evfs_facts_key(struct evfs_facts *facts, evfs_dot dot, bool create,
+		   int64_t *ret, struct evfs_err *err) EVFS_MUST_USE;
+int evfs_facts_dot(struct evfs_facts *facts, int64_t key, evfs_dot *ret,
+		   struct evfs_err *err) EVFS_MUST_USE;
+
+/* Notes for a rollback; nothing outside savepoints. */
+int evfs_facts_note_undo(struct evfs_facts *facts,
+			 const struct evfs_undo *undo, struct evfs_err *err)
+	EVFS_MUST_USE;
+
+/* meta/db_dirs.c, for the above. */
+void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo);
+void evfs_dirs_drop(struct evfs_facts *facts);
+void evfs_dirs_trim(struct evfs_facts *facts);
+int evfs_dirs_flush(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
+
+/* meta/db_cache.c: the cache of objects. */
+const struct evfs_object *evfs_cache_get(struct evfs_facts *facts,
+					 uint64_t id);
+/* Takes ownership, also on failure; replaces what is there. */
+int evfs_cache_put(struct evfs_facts *facts, uint64_t id,
+		   struct evfs_object *object, size_t encoded_len)
+	EVFS_MUST_USE;
+void evfs_cache_remove(struct evfs_facts *facts, uint64_t id);
+void evfs_cache_drop(struct evfs_facts *facts);
+
+#endif
