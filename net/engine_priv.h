@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The inside of the engine, for its own files: the members as it sees them,
+ * and what it knows about this replica. Everything runs on one thread; the
+ * meta lock is taken for single calls and never held across a send. */
+#ifndef EVFS_NET_ENGINE_PRIV_H
+#define EVFS_NET_ENGINE_PRIV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "meta/content.h"
+#include "meta/context.h"
+#include "meta/members.h"
+#include "meta/meta.h"
+#include "net/engine.h"
+#include "net/fetch.h"
+#include "net/session.h"
+#include "net/transport.h"
+
+#define EVFS_MS ((uint64_t)1000000)
+#define EVFS_SECOND ((uint64_t)1000000000)
+
+#define EVFS_ENGINE_PING_NS (5 * EVFS_SECOND)
+#define EVFS_ENGINE_SUSPECT_NS (10 * EVFS_SECOND)
+#define EVFS_ENGINE_SILENCE_NS (20 * EVFS_SECOND) /* then it is over */
+#define EVFS_ENGINE_HELLO_NS (15 * EVFS_SECOND)   /* for the handshake */
+#define EVFS_ENGINE_PROBE_NS (3 * EVFS_SECOND)
+#define EVFS_ENGINE_REPORT_NS (10 * EVFS_MS)
+#define EVFS_ENGINE_RELAY_NS (250 * EVFS_MS)
+#define EVFS_ENGINE_POLL_NS (2 * EVFS_MS) /* while a queue is full */
+#define EVFS_ENGINE_SAVE_NS (10 * EVFS_SECOND) /* reports to the store */
+#define EVFS_ENGINE_SUSPICION_NS (2 * EVFS_SECOND) /* unequal roots */
+#define EVFS_ENGINE_REPAIR_NS (600 * EVFS_SECOND)  /* between full pulls */
+#define EVFS_ENGINE_DIAL_MAX_S 60
+#define EVFS_ENGINE_QUEUE_MAX (1u << 20)  /* control: then no next batch */
+#define EVFS_ENGINE_BULK_MAX (4u << 20)   /* bulk: then no next chunk */
+#define EVFS_ENGINE_PIECE_MAX (1u << 20)  /* of a message that is cut */
+#define EVFS_ENGINE_BATCH_MAX (256u << 20) /* bytes of one batch, received */
+#define EVFS_ENGINE_SAMPLES 1000
+#define EVFS_ENGINE_CHANGES 4096
+
+/* What a member last said about itself. */
+struct evfs_peer_report {
+	bool known;            /* context is meaningful (maybe from the store) */
+	bool complete;         /* a Report came in this session: all the rest
+	                        * is meaningful */
+	struct evfs_context context;
+	evfs_hash root;
+	uint64_t wanted, wanted_bytes;
+	bool receiving;        /* within a stream */
+	uint64_t *connected;   /* owned; sorted nodes */
+	size_t n_connected;
+	bool unsaved;          /* the store has an older one */
+	uint64_t saved_ns;     /* when it was saved */
+};
+
+/* How much lies beyond a context; looked up for status, and kept while it is
+ * costly. */
+struct evfs_weight {
+	uint64_t news;      /* value of engine->news when it was looked up */
+	uint64_t ns;        /* and the time */
+	uint64_t changes;
+	uint64_t bytes;
+	uint64_t oldest_ns; /* wall clock of the oldest; 0 = none */
+};
+
+struct evfs_peer {
+	struct evfs_peer *next;       /* by node, ascending */
+	struct evfs_member member;
+	struct evfs_session *session; /* the active one, or NULL */
+	uint64_t dial_ns;             /* not before */
+	unsigned failures;            /* in a row */
+	struct evfs_peer_report report;
+	uint64_t contact_ns;          /* last bytes from it; 0 = never */
+	int64_t rtt_ns;               /* smoothed; -1 = unknown */
+	int64_t skew_ns;              /* INT64_MIN = unknown */
+	char last_error[128];
+	uint32_t samples[EVFS_ENGINE_SAMPLES]; /* ms until it had a change */
+	uint64_t n_samples;           /* ever; the ring keeps the newest */
+	uint64_t unequal_ns;          /* equal contexts and unequal roots since;
+	                               * 0 = not */
+	uint64_t repair_ns;           /* last Pull for that reason; 0 = never */
+	bool repair_full;             /* that Pull asked for everything */
+	struct evfs_weight behind;    /* of what lies beyond its report */
+	bool mark;                    /* seen while the list is refreshed */
+};
+
+/* When own changes became durable. */
+struct evfs_change_time {
+	uint64_t counter; /* own changes up to this */
+	uint64_t ns;
+};
+
+struct evfs_bucket {
+	uint64_t rate;    /* bytes per second; 0 = no limit */
+	int64_t tokens;   /* bytes that may go now; below 0 = debt */
+	uint64_t ns;      /* when they were counted */
+};
+
+struct evfs_engine {
+	struct evfs_meta *meta;
+	struct evfs_content *content;
+	const struct evfs_env *env;
+	const struct evfs_transport *transport;
+	uint64_t instance;       /* random, not 0 */
+	uint64_t self;           /* own node */
+	struct evfs_peer *peers;
+	struct evfs_session *sessions;
+	bool paused;             /* all of it */
+	bool members_dirty;      /* the list is to be read again */
+	bool members_news;       /* and told to every session */
+	struct evfs_context durable; /* as of the last refresh */
+	evfs_hash root;
+	uint64_t wanted, wanted_bytes;
+	struct evfs_context seen; /* dots met in objects, beyond contexts */
+	bool report_due;
+	uint64_t report_ns;      /* when the last went out */
+	struct evfs_change_time changes[EVFS_ENGINE_CHANGES];
+	uint64_t n_changes;      /* ever */
+	struct evfs_bucket up, down;
+	uint64_t config_ns;      /* when settings are read again */
+	struct evfs_fetch fetch;
+	uint64_t started_ns;
+	int64_t verified_wall_s;
+	uint64_t bytes_sent, bytes_received;
+	uint64_t messages_sent, messages_received;
+	uint64_t chunks_corrupt;
+	uint64_t news;           /* counts changes of contexts, from 1 */
+	struct evfs_weight pending; /* beyond what every member has */
+	bool changed;            /* tell the listener at the end of the event */
+	void (*on_change)(void *ctx);
+	void *on_change_ctx;
+};
+
+static inline uint64_t evfs_engine_now(const struct evfs_engine *engine)
+{
+	return engine->env->mono_ns(engine->env->ctx);
+}
+
+static inline uint64_t evfs_engine_wall(const struct evfs_engine *engine)
+{
+	return engine->env->wall_ns(engine->env->ctx);
+}
+
+static inline void evfs_engine_lower(uint64_t *next_ns, uint64_t at_ns)
+{
+	if (at_ns < *next_ns)
+		*next_ns = at_ns;
+}
+
+/* Reads what is durable here; notes news for reports and streams. */
+int evfs_engine_refresh(struct evfs_engine *engine, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* The hybrid clock's last reading, locked for the moment; and hearing one. */
+uint64_t evfs_engine_clock(struct evfs_engine *engine);
+void evfs_engine_hear(struct evfs_engine *engine, uint64_t clock_ns);
+
+/* ---- net/engine.c: bandwidth ---- */
+
+/* May bytes go now? Takes them if so (a debt is allowed, so that a limit below
+ * one chunk works). False: *next_ns is lowered to when. */
+bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
+		      uint64_t bytes, uint64_t *next_ns);
+
+/* ---- net/peer.c ---- */
+
+struct evfs_peer *evfs_peer_find(struct evfs_engine *engine, uint64_t node);
+/* Reads the member list: new ones appear, removed and paused ones lose their
+ * session. */
+int evfs_peer_refresh(struct evfs_engine *engine, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* Dials whom it is time to dial. */
+void evfs_peer_tick(struct evfs_engine *engine, struct evfs_peer *peer,
+		    uint64_t now_ns, uint64_t *next_ns);
+/* A connection failed or ended badly: waits longer before the next. */
+void evfs_peer_back_off(struct evfs_engine *engine, struct evfs_peer *peer,
+			const char *why);
+bool evfs_peer_is_paused(const struct evfs_engine *engine,
+			 const struct evfs_peer *peer);
+void evfs_peer_free_all(struct evfs_engine *engine);
+
+/* ---- net/report.c ---- */
+
+/* Does the member have all that is durable here, and we all that it has, as it
+ * last reported, and nothing of ours waits to become durable? `settled`:
+ * the latter, from evfs_engine_settled(). */
+bool evfs_peer_in_sync(const struct evfs_engine *engine,
+		       const struct evfs_peer *peer, bool settled);
+/* Is everything here durable? Takes the meta lock. */
+bool evfs_engine_settled(struct evfs_engine *engine);
+/* Alive, suspect or dead, by when it was last heard. */
+enum evfs_peer_state evfs_peer_state(const struct evfs_engine *engine,
+				     const struct evfs_peer *peer,
+				     uint64_t now_ns);
+/* Is any stream coming in? */
+bool evfs_engine_receiving(const struct evfs_engine *engine);
+/* Remembers the time if all members are in sync; is it so? */
+bool evfs_engine_verify(struct evfs_engine *engine);
+/* Sends reports that are due, keeps the peers' in the store, looks for
+ * unequal roots under equal contexts. */
+void evfs_report_tick(struct evfs_engine *engine, uint64_t now_ns,
+		      uint64_t *next_ns);
+/* Own changes up to the durable counter have their time now. */
+void evfs_report_note_change(struct evfs_engine *engine, uint64_t counter);
+
+#endif

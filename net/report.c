@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Reports: what a replica has on disk, told to every member. They are the
+ * acknowledgements of streams, the base of status, and the proof of equality:
+ * equal contexts are a claim, equal roots are what is checked. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "meta/facts.h"
+#include "net/engine_priv.h"
+
+bool evfs_engine_receiving(const struct evfs_engine *engine)
+{
+	const struct evfs_session *s;
+
+	for (s = engine->sessions; s != NULL; s = s->next)
+		if (s->state == EVFS_SESSION_ACTIVE && s->incoming.open)
+			return true;
+	return false;
+}
+
+/* ---- out ---- */
+
+static int put_connected(const struct evfs_engine *engine,
+			 struct evfs_buf *out)
+{
+	const struct evfs_peer *peer;
+	int r = 0;
+
+	for (peer = engine->peers; r == 0 && peer != NULL; peer = peer->next)
+		if (peer->session != NULL)
+			r = evfs_buf_put_be64(out, peer->member.node);
+	return r;
+}
+
+void evfs_report_send(struct evfs_engine *engine, struct evfs_session *session)
+{
+	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Report report = EVFS__WIRE__REPORT__INIT;
+	struct evfs_buf context = { 0 }, connected = { 0 };
+	struct evfs_err err = { 0 };
+	int r = evfs_wire_put_context(&engine->durable, &context);
+
+	if (r == 0)
+		r = put_connected(engine, &connected);
+	if (r < 0) {
+		evfs_err_set(&err, r, "report: out of memory");
+		evfs_session_fail(engine, session, &err);
+		goto out;
+	}
+	report.context = evfs_wire_bytes(context.data, context.len);
+	report.root = evfs_wire_bytes(engine->root.b, EVFS_HASH_SIZE);
+	report.wanted = engine->wanted;
+	report.wanted_bytes = engine->wanted_bytes;
+	report.connected = evfs_wire_bytes(connected.data, connected.len);
+	report.clock = evfs_engine_clock(engine);
+	report.wall = evfs_engine_wall(engine);
+	report.receiving = evfs_engine_receiving(engine);
+	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_REPORT;
+	envelope.report = &report;
+	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
+				&envelope);
+out:
+	evfs_buf_fini(&context);
+	evfs_buf_fini(&connected);
+}
+
+/* ---- in ---- */
+
+void evfs_report_note_change(struct evfs_engine *engine, uint64_t counter)
+{
+	struct evfs_change_time *slot =
+		&engine->changes[engine->n_changes++ % EVFS_ENGINE_CHANGES];
+
+	slot->counter = counter;
+	slot->ns = evfs_engine_now(engine);
+}
+
+/* The member covers own changes in (before, now]: how long did that take? */
+static void sample(struct evfs_engine *engine, struct evfs_peer *peer,
+		   uint64_t before, uint64_t now)
+{
+	uint64_t first = engine->n_changes > EVFS_ENGINE_CHANGES ?
+				 engine->n_changes - EVFS_ENGINE_CHANGES : 0;
+	uint64_t now_ns = evfs_engine_now(engine), i = engine->n_changes;
+
+	while (i > first &&
+	       engine->changes[(i - 1) % EVFS_ENGINE_CHANGES].counter > before)
+		i--;
+	for (; i < engine->n_changes; i++) {
+		const struct evfs_change_time *change =
+			&engine->changes[i % EVFS_ENGINE_CHANGES];
+		uint64_t ms = (now_ns - change->ns + EVFS_MS - 1) / EVFS_MS;
+
+		if (change->counter > now)
+			break;
+		peer->samples[peer->n_samples++ % EVFS_ENGINE_SAMPLES] =
+			ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+	}
+}
+
+static int take_connected(struct evfs_peer_report *to,
+			  const ProtobufCBinaryData *bytes,
+			  struct evfs_err *err)
+{
+	size_t i, n = bytes->len / 8;
+	uint64_t *nodes = evfs_calloc(n, sizeof(*nodes));
+
+	if (nodes == NULL)
+		return evfs_err_set(err, EVFS_ENOMEM, "report: out of memory");
+	for (i = 0; i < n; i++)
+		nodes[i] = evfs_be64_read(bytes->data + 8 * i);
+	evfs_free(to->connected);
+	to->connected = nodes;
+	to->n_connected = n;
+	return 0;
+}
+
+int evfs_report_receive(struct evfs_engine *engine,
+			struct evfs_session *session,
+			const Evfs__Wire__Report *report, struct evfs_err *err)
+{
+	evfs_actor actor = evfs_meta_actor(engine->meta);
+	struct evfs_peer *peer = session->peer;
+	struct evfs_context context = { 0 };
+	uint64_t before;
+	int r = evfs_wire_get_context(&report->context, &context, err);
+
+	if (r == 0 && evfs_session_amnesia(engine, session, &context))
+		goto out;
+	if (r == 0)
+		r = take_connected(&peer->report, &report->connected, err);
+	if (r == 0 && evfs_context_join(&session->assumed, &context) < 0)
+		r = evfs_err_set(err, EVFS_ENOMEM, "report: out of memory");
+	if (r < 0)
+		goto out;
+	evfs_engine_hear(engine, report->clock);
+	before = evfs_context_get(&peer->report.context, actor);
+	if (!evfs_context_equal(&peer->report.context, &context)) {
+		peer->report.unsaved = true;
+		engine->news++;
+		sample(engine, peer, before, evfs_context_get(&context, actor));
+	}
+	if (!peer->report.complete || report->wanted < peer->report.wanted)
+		evfs_fetch_peer_news(engine, session->node);
+	evfs_context_fini(&peer->report.context);
+	peer->report.context = context;
+	context = (struct evfs_context){ 0 };
+	peer->report.root = evfs_wire_hash(&report->root, 0);
+	peer->report.wanted = report->wanted;
+	peer->report.wanted_bytes = report->wanted_bytes;
+	peer->report.receiving = report->receiving;
+	peer->report.known = peer->report.complete = true;
+	engine->changed = true;
+out:
+	evfs_context_fini(&context);
+	return r;
+}
+
+/* ---- equality ---- */
+
+bool evfs_engine_settled(struct evfs_engine *engine)
+{
+	bool settled;
+
+	evfs_meta_lock(engine->meta);
+	settled = evfs_context_equal(evfs_meta_context(engine->meta),
+				     &engine->durable) &&
+		  evfs_hash_equal(evfs_facts_root(evfs_meta_facts(
+					  engine->meta)), &engine->root);
+	evfs_meta_unlock(engine->meta);
+	return settled;
+}
+
+enum evfs_peer_state evfs_peer_state(const struct evfs_engine *engine,
+				     const struct evfs_peer *peer,
+				     uint64_t now_ns)
+{
+	uint64_t silent_ns = now_ns - peer->contact_ns;
+
+	if (evfs_peer_is_paused(engine, peer))
+		return EVFS_PEER_PAUSED;
+	if (peer->session != NULL && silent_ns < EVFS_ENGINE_SUSPECT_NS)
+		return EVFS_PEER_ALIVE;
+	if (peer->contact_ns > 0 && silent_ns < 3 * EVFS_ENGINE_SUSPECT_NS)
+		return EVFS_PEER_SUSPECT;
+	return EVFS_PEER_DEAD;
+}
+
+bool evfs_peer_in_sync(const struct evfs_engine *engine,
+		       const struct evfs_peer *peer, bool settled)
+{
+	const struct evfs_session *session = peer->session;
+
+	return settled && session != NULL && peer->report.complete &&
+	       evfs_peer_state(engine, peer, evfs_engine_now(engine)) ==
+		       EVFS_PEER_ALIVE &&
+	       evfs_context_equal(&engine->durable, &peer->report.context) &&
+	       evfs_hash_equal(&engine->root, &peer->report.root) &&
+	       engine->wanted == 0 && peer->report.wanted == 0 &&
+	       session->out.delta == NULL && !session->incoming.open;
+}
+
+bool evfs_engine_verify(struct evfs_engine *engine)
+{
+	bool settled = evfs_engine_settled(engine);
+	const struct evfs_peer *peer;
+
+	for (peer = engine->peers; peer != NULL; peer = peer->next)
+		if (!peer->member.removed &&
+		    !evfs_peer_in_sync(engine, peer, settled))
+			return false;
+	if (!settled || engine->wanted > 0)
+		return false;
+	engine->verified_wall_s = (int64_t)(evfs_engine_wall(engine) /
+					    EVFS_SECOND);
+	return true;
+}
+
+/* ---- unequal roots under equal contexts ----
+ * A stream that was cut leaves objects here that our context does not cover:
+ * then the other side needs them too, though no context says so. If a pull of
+ * what lies beyond the contexts does not help, the two have diverged. */
+
+static void pull(struct evfs_engine *engine, struct evfs_peer *peer, bool full)
+{
+	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Pull message = EVFS__WIRE__PULL__INIT;
+	struct evfs_buf context = { 0 };
+
+	if (full)
+		evfs_log(EVFS_LOG_ERROR, "DIVERGED: peer=%s: equal histories, "
+			 "different content; everything is compared",
+			 peer->member.name);
+	if (full || evfs_wire_put_context(&engine->durable, &context) == 0) {
+		message.context = evfs_wire_bytes(context.data, context.len);
+		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
+		envelope.pull = &message;
+		(void)evfs_session_send(engine, peer->session,
+					EVFS_CHANNEL_CONTROL, &envelope);
+	}
+	evfs_buf_fini(&context);
+}
+
+static void look_for_divergence(struct evfs_engine *engine,
+				struct evfs_peer *peer, uint64_t now_ns,
+				uint64_t *next_ns)
+{
+	uint64_t due_ns;
+
+	if (peer->session == NULL || !peer->report.complete ||
+	    peer->report.receiving || evfs_engine_receiving(engine) ||
+	    !evfs_context_equal(&engine->durable, &peer->report.context) ||
+	    evfs_hash_equal(&engine->root, &peer->report.root)) {
+		peer->unequal_ns = 0;
+		return;
+	}
+	if (peer->unequal_ns == 0) {
+		peer->unequal_ns = now_ns;
+		peer->repair_full = false;
+	}
+	due_ns = peer->unequal_ns + EVFS_ENGINE_SUSPICION_NS;
+	if (now_ns < due_ns) {
+		evfs_engine_lower(next_ns, due_ns);
+		return;
+	}
+	if (peer->repair_full && now_ns - peer->repair_ns <
+					 EVFS_ENGINE_REPAIR_NS) {
+		evfs_engine_lower(next_ns,
+				  peer->repair_ns + EVFS_ENGINE_REPAIR_NS);
+		return;
+	}
+	/* the first time what lies beyond the contexts, then everything */
+	pull(engine, peer, peer->repair_ns >= peer->unequal_ns);
+	peer->repair_full = peer->repair_ns >= peer->unequal_ns;
+	peer->repair_ns = now_ns;
+	if (!peer->repair_full) {
+		peer->unequal_ns = now_ns;
+		evfs_engine_lower(next_ns,
+				  now_ns + EVFS_ENGINE_SUSPICION_NS);
+	}
+}
+
+/* ---- time ---- */
+
+static void save(struct evfs_engine *engine, struct evfs_peer *peer,
+		 uint64_t now_ns, uint64_t *next_ns)
+{
+	struct evfs_err err = { 0 };
+	uint64_t due_ns = peer->report.saved_ns + EVFS_ENGINE_SAVE_NS;
+	int r;
+
+	if (!peer->report.unsaved)
+		return;
+	if (peer->report.saved_ns > 0 && now_ns < due_ns) {
+		evfs_engine_lower(next_ns, due_ns);
+		return;
+	}
+	evfs_meta_lock(engine->meta);
+	r = evfs_members_set_report(engine->meta, peer->member.node,
+				    &peer->report.context, &err);
+	evfs_meta_unlock(engine->meta);
+	if (r < 0)
+		evfs_log(EVFS_LOG_WARN, "saving a report: peer=%s err=%s",
+			 peer->member.name, err.msg);
+	peer->report.unsaved = false;
+	peer->report.saved_ns = now_ns;
+}
+
+void evfs_report_tick(struct evfs_engine *engine, uint64_t now_ns,
+		      uint64_t *next_ns)
+{
+	uint64_t due_ns = engine->report_ns + EVFS_ENGINE_REPORT_NS;
+	struct evfs_session *s;
+	struct evfs_peer *peer;
+
+	for (peer = engine->peers; peer != NULL; peer = peer->next) {
+		look_for_divergence(engine, peer, now_ns, next_ns);
+		save(engine, peer, now_ns, next_ns);
+	}
+	if (!engine->report_due)
+		return;
+	if (engine->report_ns > 0 && now_ns < due_ns) {
+		evfs_engine_lower(next_ns, due_ns);
+		return;
+	}
+	engine->report_due = false;
+	engine->report_ns = now_ns;
+	for (s = engine->sessions; s != NULL; s = s->next)
+		if (s->state == EVFS_SESSION_ACTIVE)
+			evfs_report_send(engine, s);
+}

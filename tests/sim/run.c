@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* run --seed S --runs N [--verbose]: random histories, one for each seed from
+ * S on. A seed always gives the same history; a failure prints its seed. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "tests/sim/sim.h"
+
+void sim_fail(struct sim *sim, const char *fmt, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	fprintf(stderr, "seed %llu FAILED at %.6f s: ",
+		(unsigned long long)sim->seed,
+		(double)evfs_loop_now(sim->loop) / 1e9);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fprintf(stderr, "\nreplay: tests/sim/run --seed %llu --runs 1 "
+		"--verbose\n", (unsigned long long)sim->seed);
+	exit(EXIT_FAILURE);
+}
+
+void sim_trace(struct sim *sim, const char *fmt, ...)
+{
+	va_list args;
+
+	if (!sim->verbose)
+		return;
+	printf("%11.6f ", (double)evfs_loop_now(sim->loop) / 1e9);
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	printf("\n");
+}
+
+void sim_must(struct sim *sim, int rc, const struct evfs_err *err,
+	      const char *what)
+{
+	if (rc < 0)
+		sim_fail(sim, "%s: %s", what, err->msg);
+}
+
+/* splitmix64 (Steele, Lea, Flood 2014) */
+uint64_t sim_below(struct sim *sim, uint64_t n)
+{
+	uint64_t z = (sim->rng += 0x9e3779b97f4a7c15ULL);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return (z ^ (z >> 31)) % n;
+}
+
+bool sim_chance(struct sim *sim, unsigned percent)
+{
+	return sim_below(sim, 100) < percent;
+}
+
+/* ---- trouble ---- */
+
+static void partition(struct sim *sim)
+{
+	unsigned a = (unsigned)sim_below(sim, sim->n);
+	unsigned b = (unsigned)sim_below(sim, sim->n);
+
+	if (a == b)
+		return;
+	sim->partitions++;
+	evfs_loop_link(sim->loop, a, b, false);
+	sim->link_down_until[a][b] = evfs_loop_now(sim->loop) +
+				     sim_below(sim, 30 * SIM_SECOND);
+	sim_trace(sim, "partition %c %c", 'A' + a, 'A' + b);
+}
+
+static void heal_due(struct sim *sim, bool all)
+{
+	unsigned a, b;
+
+	for (a = 0; a < sim->n; a++)
+		for (b = 0; b < sim->n; b++) {
+			if (sim->link_down_until[a][b] == 0 ||
+			    (!all && sim->link_down_until[a][b] >
+					     evfs_loop_now(sim->loop)))
+				continue;
+			sim->link_down_until[a][b] = 0;
+			evfs_loop_link(sim->loop, a, b, true);
+			sim_trace(sim, "heal %c %c", 'A' + a, 'A' + b);
+		}
+}
+
+static void pause_some(struct sim *sim)
+{
+	struct sim_replica *r = &sim->replicas[sim_below(sim, sim->n)];
+
+	if (r->engine == NULL)
+		return;
+	r->paused = !r->paused;
+	sim_trace(sim, "%s %s", r->paused ? "pause" : "resume", r->name);
+	evfs_engine_pause(r->engine, 0, r->paused);
+	evfs_loop_poke(sim->loop, r->index);
+}
+
+static void cut(struct sim *sim)
+{
+	unsigned a = (unsigned)sim_below(sim, sim->n);
+	unsigned b = (unsigned)sim_below(sim, sim->n);
+
+	if (a == b)
+		return;
+	sim_trace(sim, "cut %c %c", 'A' + a, 'A' + b);
+	evfs_loop_cut(sim->loop, a, b);
+}
+
+static void switch_power(struct sim *sim)
+{
+	struct sim_replica *r = &sim->replicas[sim_below(sim, sim->n)];
+
+	if (r->engine != NULL)
+		sim_crash(r);
+	else
+		sim_power_on(r);
+}
+
+static void trouble(struct sim *sim)
+{
+	switch (sim_below(sim, 6)) {
+	case 0:
+	case 1:
+		partition(sim);
+		break;
+	case 2:
+	case 3:
+		cut(sim);
+		break;
+	case 4:
+		switch_power(sim);
+		break;
+	default:
+		pause_some(sim);
+		break;
+	}
+}
+
+/* ---- a history ---- */
+
+static void live(struct sim *sim)
+{
+	unsigned steps = 20 + (unsigned)sim_below(sim, 120);
+	unsigned trouble_percent = (unsigned)sim_below(sim, 30);
+	uint64_t pace = SIM_MS * (1 + sim_below(sim, 600));
+	unsigned i;
+
+	for (i = 0; i < steps; i++) {
+		struct sim_replica *r =
+			&sim->replicas[sim_below(sim, sim->n)];
+
+		heal_due(sim, false);
+		if (sim_chance(sim, trouble_percent))
+			trouble(sim);
+		else if (r->engine != NULL)
+			sim_operation(r);
+		if (sim_chance(sim, 30))
+			sim_check_now(sim);
+		/* often nothing happens between two operations */
+		if (sim_chance(sim, 70))
+			sim_run_until(sim, evfs_loop_now(sim->loop) +
+						   sim_below(sim, pace));
+	}
+}
+
+static void settle(struct sim *sim)
+{
+	uint64_t end_ns;
+	unsigned i;
+
+	sim_trace(sim, "healing all");
+	sim->options.cut_ppm = 0;
+	evfs_loop_set_options(sim->loop, &sim->options);
+	heal_due(sim, true);
+	for (i = 0; i < sim->n; i++) {
+		struct sim_replica *r = &sim->replicas[i];
+
+		if (r->engine == NULL)
+			sim_power_on(r);
+		if (r->paused) {
+			r->paused = false;
+			evfs_engine_pause(r->engine, 0, false);
+			evfs_loop_poke(sim->loop, i);
+		}
+		sim_close_handles(r);
+	}
+	sim->quiet = true;
+	/* the longest wait of a dialler, twice, and what is to be sent */
+	end_ns = evfs_loop_now(sim->loop) + 180 * SIM_SECOND;
+	while (!sim_is_converged(sim)) {
+		if (evfs_loop_now(sim->loop) >= end_ns)
+			break;
+		sim_run_until(sim, evfs_loop_now(sim->loop) +
+					   100 * SIM_MS);
+	}
+	sim_trace(sim, "settled");
+	sim_check_converged(sim);
+}
+
+/* Nothing but heartbeats when all is equal. */
+static void rest(struct sim *sim)
+{
+	uint64_t before = evfs_loop_bytes(sim->loop), bytes;
+	uint64_t pairs = (uint64_t)sim->n * (sim->n - 1) / 2;
+
+	sim_run_until(sim, evfs_loop_now(sim->loop) + 60 * SIM_SECOND);
+	bytes = evfs_loop_bytes(sim->loop) - before;
+	if (bytes > pairs * 6000)
+		sim_fail(sim, "P13 %llu bytes in a quiet minute",
+			 (unsigned long long)bytes);
+	sim_check_converged(sim);
+}
+
+static void run_seed(uint64_t seed, bool verbose)
+{
+	static struct sim sim;
+
+	memset(&sim, 0, sizeof(sim));
+	sim.seed = seed;
+	sim.rng = seed * 0x2545f4914f6cdd1dULL + 1;
+	sim.verbose = verbose;
+	sim_init(&sim);
+	live(&sim);
+	settle(&sim);
+	rest(&sim);
+	sim_fini(&sim);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 1, runs = 25, i;
+	bool verbose = false;
+	struct timespec start, end;
+	double seconds;
+	int k;
+
+	for (k = 1; k < argc; k++) {
+		if (strcmp(argv[k], "--seed") == 0 && k + 1 < argc)
+			seed = strtoull(argv[++k], NULL, 10);
+		else if (strcmp(argv[k], "--runs") == 0 && k + 1 < argc)
+			runs = strtoull(argv[++k], NULL, 10);
+		else if (strcmp(argv[k], "--verbose") == 0)
+			verbose = true;
+		else {
+			fprintf(stderr, "usage: %s [--seed S] [--runs N] "
+				"[--verbose]\n", argv[0]);
+			return 2;
+		}
+	}
+	/* crashes and cuts are reported as warnings: not news here */
+	evfs_log_init("sim", verbose ? EVFS_LOG_INFO : EVFS_LOG_ERROR, false);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (i = 0; i < runs; i++)
+		run_seed(seed + i, verbose);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	seconds = (double)(end.tv_sec - start.tv_sec) +
+		  (double)(end.tv_nsec - start.tv_nsec) / 1e9;
+	printf("%llu histories from seed %llu: OK (%.1f a second)\n",
+	       (unsigned long long)runs, (unsigned long long)seed,
+	       (double)runs / seconds);
+	return 0;
+}

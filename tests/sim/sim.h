@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The simulation: replicas made of the real store (in memory), the real engine
+ * and a virtual network, driven by a seed through file operations, partitions,
+ * crashes, pauses and torn connections; and the properties that must hold. */
+#ifndef EVFS_TESTS_SIM_SIM_H
+#define EVFS_TESTS_SIM_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "meta/feed.h"
+#include "meta/meta.h"
+#include "meta/tree.h"
+#include "meta/view.h"
+#include "net/engine.h"
+#include "net/loop.h"
+
+#define SIM_REPLICAS_MAX 5
+#define SIM_HANDLES 4
+#define SIM_MS ((uint64_t)1000000)
+#define SIM_SECOND ((uint64_t)1000000000)
+
+struct sim;
+
+struct sim_handle {
+	bool open;
+	struct evfs_handle handle; /* registered while open */
+	struct evfs_shown shown;   /* what it showed when it was opened */
+};
+
+struct sim_replica {
+	struct sim *sim;
+	unsigned index;
+	char name[2];
+	char key[64];
+	uint64_t node;
+	struct evfs_meta *meta;
+	struct evfs_engine *engine; /* NULL: switched off */
+	struct evfs_feed_listener listener;
+	uint64_t committed;         /* generation at the last commit */
+	struct evfs_buf view;       /* the tree as of then */
+	bool paused;
+	struct sim_handle handles[SIM_HANDLES];
+	uint64_t counter;           /* own dots seen so far */
+};
+
+/* A fact that an operation asserted or ended. */
+struct sim_fact {
+	bool is_version; /* else an alive dot */
+	evfs_ino ino;
+	evfs_stamp link; /* of an alive dot */
+	evfs_dot dot;
+};
+
+struct sim_note {
+	enum sim_note_kind { SIM_ASSERTED, SIM_ENDED, SIM_DESTROYED } kind;
+	struct sim_fact fact;
+	evfs_dot by;       /* of the operation, on that object */
+	unsigned replica;
+	bool durable;      /* it was committed */
+	bool lost;         /* it was not, before a crash */
+};
+
+/* The objects of one operation with its dots. */
+struct sim_tx {
+	evfs_ino *inos; /* owned */
+	evfs_dot *dots; /* owned */
+	size_t n;
+	unsigned replica;
+	bool durable, lost;
+};
+
+struct sim_ledger {
+	struct sim_note *notes; /* owned */
+	size_t n, cap;
+	struct sim_tx *txs;     /* owned */
+	size_t n_txs, cap_txs;
+};
+
+struct sim {
+	uint64_t seed, rng;
+	bool verbose;
+	struct evfs_loop *loop;
+	struct evfs_loop_options options;
+	unsigned n;
+	struct sim_replica replicas[SIM_REPLICAS_MAX];
+	struct sim_ledger ledger;
+	uint64_t tags;     /* contents made so far */
+	unsigned ops, failed_ops, crashes, partitions;
+	bool quiet;        /* no more operations */
+	uint64_t link_down_until[SIM_REPLICAS_MAX][SIM_REPLICAS_MAX];
+};
+
+/* Ends the run: prints what is wrong, the seed and how to replay it. */
+void sim_fail(struct sim *sim, const char *fmt, ...)
+	EVFS_PRINTF(2, 3) __attribute__((noreturn));
+void sim_trace(struct sim *sim, const char *fmt, ...) EVFS_PRINTF(2, 3);
+/* Ends the run where rc is a failure. */
+void sim_must(struct sim *sim, int rc, const struct evfs_err *err,
+	      const char *what);
+uint64_t sim_below(struct sim *sim, uint64_t n);
+bool sim_chance(struct sim *sim, unsigned percent);
+
+/* ---- world.c ---- */
+void sim_init(struct sim *sim);
+void sim_fini(struct sim *sim);
+void sim_commit(struct sim_replica *replica);
+void sim_crash(struct sim_replica *replica);
+void sim_power_on(struct sim_replica *replica);
+/* Lets virtual time pass, committing now and then. */
+void sim_run_until(struct sim *sim, uint64_t time_ns);
+
+/* ---- ops.c ---- */
+void sim_operation(struct sim_replica *replica);
+/* The bytes of a content; of the caller. */
+uint8_t *sim_content(uint64_t tag, size_t *ret_len);
+void sim_close_handles(struct sim_replica *replica);
+void sim_check_handles(struct sim_replica *replica);
+
+/* ---- ledger.c ---- */
+struct sim_snapshot; /* the live facts of a replica */
+struct sim_snapshot *sim_snapshot(struct sim_replica *replica);
+void sim_snapshot_free(struct sim_snapshot *snapshot);
+/* What one operation did; meta is not locked. Frees `before`. */
+void sim_ledger_record(struct sim_replica *replica,
+		       struct sim_snapshot *before);
+void sim_ledger_committed(struct sim_replica *replica);
+void sim_ledger_crashed(struct sim_replica *replica);
+/* The properties that hold at any time, and those after convergence. */
+void sim_ledger_check(struct sim_replica *replica);
+void sim_ledger_check_final(struct sim_replica *replica);
+void sim_ledger_fini(struct sim *sim);
+
+/* ---- check.c ---- */
+void sim_check_now(struct sim *sim);
+void sim_check_converged(struct sim *sim);
+bool sim_is_converged(struct sim *sim);
+
+#endif
