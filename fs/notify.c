@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The notify thread. */
+#include "fs/notify.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "fs/fs_priv.h"
+#include "meta/facts.h"
+
+/* linux/fuse.h, protocol 7.44: libfuse 3.14 does not know it yet. */
+#define NOTIFY_INC_EPOCH 8
+
+enum job_kind { JOB_CHANGE, JOB_CALL };
+
+struct job {
+	enum job_kind kind;
+	struct evfs_change change;                     /* CHANGE */
+	void (*call)(struct evfs_fs *fs, void *arg);   /* CALL */
+	void *arg;                                     /* its argument */
+	struct job *next;
+};
+
+/* Node ids, collected under locks, told without. */
+struct ids {
+	uint64_t *items; /* owned */
+	size_t n, cap;
+	bool lost;       /* no memory: all must be forgotten */
+};
+
+struct evfs_notify {
+	struct evfs_feed_listener listener; /* registered with meta */
+	pthread_t thread;
+	bool runs;              /* the thread was started */
+	pthread_mutex_t lock;   /* leaf: all below */
+	pthread_cond_t wake;    /* there is something to do */
+	struct job *head, **tail; /* queue */
+	bool news;              /* the feed has changes */
+	bool all;               /* everything is to be forgotten */
+	bool stop;              /* the thread is to end */
+	bool stopped;           /* no thread takes jobs any more */
+};
+
+static void changed_cb(void *ctx)
+{
+	struct evfs_notify *notify = ctx;
+
+	(void)pthread_mutex_lock(&notify->lock);
+	notify->news = true;
+	(void)pthread_cond_signal(&notify->wake);
+	(void)pthread_mutex_unlock(&notify->lock);
+}
+
+int evfs_notify_new(struct evfs_fs *fs, struct evfs_err *err)
+{
+	struct evfs_notify *notify = evfs_calloc(1, sizeof(*notify));
+
+	if (!notify || pthread_mutex_init(&notify->lock, NULL) != 0 ||
+	    pthread_cond_init(&notify->wake, NULL) != 0) {
+		evfs_free(notify);
+		return evfs_err_set(err, EVFS_ENOMEM, "notify: no memory");
+	}
+	notify->tail = &notify->head;
+	notify->listener.ctx = notify;
+	notify->listener.changed = changed_cb;
+	fs->notify = notify;
+	evfs_feed_add(fs->meta, &notify->listener);
+	return 0;
+}
+
+/* ---- queueing ---- */
+
+static void push(struct evfs_notify *notify, struct job *job)
+{
+	(void)pthread_mutex_lock(&notify->lock);
+	if (job) {
+		*notify->tail = job;
+		notify->tail = &job->next;
+	} else {
+		notify->all = true;
+	}
+	(void)pthread_cond_signal(&notify->wake);
+	(void)pthread_mutex_unlock(&notify->lock);
+}
+
+void evfs_notify_entry(struct evfs_fs *fs, evfs_ino dir, const char *name,
+		       size_t name_len)
+{
+	struct job *job = evfs_calloc(1, sizeof(*job));
+
+	if (job) {
+		job->change.kind = EVFS_CHANGE_ENTRY;
+		job->change.dir = dir;
+		job->change.name_len = name_len;
+		memcpy(job->change.name, name, name_len);
+	}
+	push(fs->notify, job);
+}
+
+void evfs_notify_attr(struct evfs_fs *fs, evfs_ino ino)
+{
+	struct job *job = evfs_calloc(1, sizeof(*job));
+
+	if (job) {
+		job->change.kind = EVFS_CHANGE_ATTR;
+		job->change.ino = ino;
+	}
+	push(fs->notify, job);
+}
+
+void evfs_notify_all(struct evfs_fs *fs)
+{
+	push(fs->notify, NULL);
+}
+
+int evfs_notify_call(struct evfs_fs *fs,
+		     void (*call)(struct evfs_fs *fs, void *arg), void *arg)
+{
+	struct evfs_notify *notify = fs->notify;
+	struct job *job = evfs_calloc(1, sizeof(*job));
+	bool stopped;
+
+	if (!job)
+		return EVFS_ENOMEM;
+	job->kind = JOB_CALL;
+	job->call = call;
+	job->arg = arg;
+	(void)pthread_mutex_lock(&notify->lock);
+	stopped = notify->stopped;
+	if (!stopped) {
+		*notify->tail = job;
+		notify->tail = &job->next;
+		(void)pthread_cond_signal(&notify->wake);
+	}
+	(void)pthread_mutex_unlock(&notify->lock);
+	if (stopped) {
+		evfs_free(job);
+		call(fs, arg);
+	}
+	return 0;
+}
+
+/* ---- telling ---- */
+
+static void ids_add(struct ids *ids, uint64_t id)
+{
+	void *items = ids->items;
+
+	for (size_t i = ids->n; i > 0 && i + 64 > ids->n; i--)
+		if (ids->items[i - 1] == id)
+			return; /* mostly the same directory again */
+	if (evfs_grow(&items, ids->n, &ids->cap, sizeof(*ids->items)) != 0) {
+		ids->lost = true;
+		return;
+	}
+	ids->items = items;
+	ids->items[ids->n++] = id;
+}
+
+static void add_dir_cb(void *arg, struct evfs_node *node)
+{
+	if (node->type == EVFS_NODE_DIR)
+		ids_add(arg, node->id);
+}
+
+/* All nodes that the kernel has for the directory of this member. Meta locked.
+ */
+static void nodes_of_dir(struct evfs_fs *fs, evfs_ino ino, struct ids *ids)
+{
+	struct evfs_dir dir = { 0 };
+
+	evfs_nodes_each_of(fs, ino, add_dir_cb, ids);
+	if (evfs_view_dir(fs->meta, ino, &dir, NULL) != 0)
+		return;
+	for (size_t i = 0; i < dir.n; i++)
+		if (!evfs_dot_equal(dir.members[i], ino))
+			evfs_nodes_each_of(fs, dir.members[i], add_dir_cb,
+					   ids);
+	evfs_dir_fini(&dir);
+}
+
+/* Results are of no use: ENOENT says that the kernel did not know it. */
+static void forget_entry(struct evfs_fs *fs, uint64_t parent,
+			 const char *name, size_t len)
+{
+	(void)fuse_lowlevel_notify_inval_entry(fs->se, parent, name, len);
+}
+
+static void forget_data(struct evfs_fs *fs, uint64_t id)
+{
+	(void)fuse_lowlevel_notify_inval_inode(fs->se, id, 0, 0);
+}
+
+static void forget_attr(struct evfs_fs *fs, uint64_t id)
+{
+	(void)fuse_lowlevel_notify_inval_inode(fs->se, id, -1, 0);
+}
+
+void evfs_notify_flush_now(struct evfs_fs *fs, uint64_t id)
+{
+	forget_data(fs, id);
+}
+
+static void tell_entry(struct evfs_fs *fs, const struct evfs_change *change,
+		       struct ids *dirs)
+{
+	struct ids here = { 0 };
+
+	evfs_meta_lock(fs->meta);
+	nodes_of_dir(fs, change->dir, &here);
+	evfs_meta_unlock(fs->meta);
+	for (size_t i = 0; i < here.n; i++) {
+		forget_entry(fs, here.items[i], change->name,
+			     change->name_len);
+		ids_add(dirs, here.items[i]);
+	}
+	if (here.lost)
+		dirs->lost = true;
+	evfs_free(here.items);
+}
+
+/* ---- attributes of one object ---- */
+
+/* With writeback caching the kernel keeps its own times of a file for as long
+ * as it keeps the inode; so when nobody has the file open, its names are
+ * forgotten, and with the last of them the inode. */
+struct attr_news {
+	struct evfs_fs *fs;
+	struct ids nodes;   /* whose attributes are to be forgotten */
+	bool names;         /* there is a file that nobody has open */
+	evfs_ino parent;    /* where such a one was found */
+	char name[EVFS_NAME_MAX + 1];
+};
+
+static void attr_node_cb(void *arg, struct evfs_node *node)
+{
+	struct attr_news *news = arg;
+
+	ids_add(&news->nodes, node->id);
+	if (!node->file)
+		return;
+	(void)pthread_mutex_lock(&news->fs->dirty_lock);
+	if (node->file->n_open > 0) {
+		node->file->times_stale = true;
+	} else if (node->name) {
+		news->names = true;
+		news->parent = node->parent;
+		(void)strcpy(news->name, node->name);
+	}
+	(void)pthread_mutex_unlock(&news->fs->dirty_lock);
+}
+
+struct place {
+	uint64_t dir;                 /* node id */
+	char name[EVFS_NAME_MAX + 1];
+	size_t len;
+};
+
+struct places {
+	struct place *items; /* owned */
+	size_t n, cap;
+};
+
+static void places_add(struct evfs_fs *fs, struct places *places,
+		       evfs_ino parent, const void *name, size_t len)
+{
+	struct ids dirs = { 0 };
+
+	nodes_of_dir(fs, parent, &dirs);
+	for (size_t i = 0; i < dirs.n; i++) {
+		void *items = places->items;
+
+		if (evfs_grow(&items, places->n, &places->cap,
+			      sizeof(*places->items)) != 0)
+			break;
+		places->items = items;
+		places->items[places->n].dir = dirs.items[i];
+		places->items[places->n].len = len;
+		memcpy(places->items[places->n].name, name, len);
+		places->items[places->n++].name[len] = '\0';
+	}
+	evfs_free(dirs.items);
+}
+
+static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
+{
+	struct attr_news news = { .fs = fs };
+	const struct evfs_object *object = NULL;
+	struct places places = { 0 };
+
+	evfs_meta_lock(fs->meta);
+	evfs_nodes_each_of(fs, ino, attr_node_cb, &news);
+	if (news.names) {
+		places_add(fs, &places, news.parent, news.name,
+			   strlen(news.name));
+		if (evfs_facts_get(fs->facts, ino, &object, NULL) != 0)
+			object = NULL;
+		for (size_t i = 0; object && i < object->n_links; i++)
+			places_add(fs, &places,
+				   object->links[i].place.parent,
+				   object->links[i].place.name,
+				   object->links[i].place.name_len);
+	}
+	evfs_meta_unlock(fs->meta);
+	for (size_t i = 0; i < news.nodes.n; i++)
+		forget_attr(fs, news.nodes.items[i]);
+	for (size_t i = 0; i < places.n; i++)
+		forget_entry(fs, places.items[i].dir, places.items[i].name,
+			     places.items[i].len);
+	evfs_free(news.nodes.items);
+	evfs_free(places.items);
+}
+
+/* ---- everything ---- */
+
+struct all_news {
+	struct evfs_fs *fs;
+	struct ids nodes;     /* all */
+	struct places places; /* where each was found; by parent object */
+	evfs_ino *parents;    /* owned; of places */
+	size_t parents_cap;
+};
+
+static void all_node_cb(void *arg, struct evfs_node *node)
+{
+	struct all_news *news = arg;
+	void *items = news->places.items;
+	size_t n = news->places.n;
+
+	ids_add(&news->nodes, node->id);
+	if (!node->name)
+		return;
+	if (evfs_grow(&items, n, &news->places.cap,
+		      sizeof(*news->places.items)) != 0)
+		return;
+	news->places.items = items;
+	items = news->parents;
+	if (evfs_grow(&items, n, &news->parents_cap,
+		      sizeof(*news->parents)) != 0)
+		return;
+	news->parents = items;
+	news->parents[n] = node->parent;
+	news->places.items[n].len = strlen(node->name);
+	(void)strcpy(news->places.items[n].name, node->name);
+	news->places.n++;
+}
+
+/* Linux 6.16 and newer revalidate each name after this. */
+static bool new_epoch(struct evfs_fs *fs)
+{
+	const struct {
+		uint32_t len;
+		int32_t code;
+		uint64_t unique;
+	} message = { sizeof(message), NOTIFY_INC_EPOCH, 0 };
+
+	return write(fuse_session_fd(fs->se), &message, sizeof(message)) ==
+	       (ssize_t)sizeof(message);
+}
+
+static int list_cb(void *arg, struct evfs_entry *entry)
+{
+	struct places *places = arg;
+	void *items = places->items;
+
+	if (evfs_grow(&items, places->n, &places->cap,
+		      sizeof(*places->items)) != 0)
+		return 1;
+	places->items = items;
+	places->items[places->n].len = entry->name_len;
+	(void)strcpy(places->items[places->n++].name, entry->name);
+	return 0;
+}
+
+/* Names that are there now, which the kernel may think absent. */
+static void forget_listing(struct evfs_fs *fs, uint64_t id)
+{
+	struct evfs_node *node = evfs_node_pin(fs, id);
+	struct places places = { 0 };
+	int rc = 0;
+
+	if (!node)
+		return;
+	if (node->type == EVFS_NODE_DIR) {
+		evfs_meta_lock(fs->meta);
+		rc = evfs_view_list(fs->meta, node->key, NULL, 0, list_cb,
+				    &places, NULL);
+		evfs_meta_unlock(fs->meta);
+	}
+	evfs_node_unpin(fs, node);
+	/* A directory that is gone has nothing to be forgotten. */
+	for (size_t i = 0; rc == 0 && i < places.n; i++)
+		forget_entry(fs, id, places.items[i].name,
+			     places.items[i].len);
+	evfs_free(places.items);
+}
+
+static void tell_all(struct evfs_fs *fs)
+{
+	struct all_news news = { .fs = fs };
+	bool by_name = !new_epoch(fs);
+
+	evfs_meta_lock(fs->meta);
+	evfs_nodes_each(fs, all_node_cb, &news);
+	evfs_meta_unlock(fs->meta);
+	for (size_t i = 0; by_name && i < news.places.n; i++) {
+		struct ids dirs = { 0 };
+
+		evfs_meta_lock(fs->meta);
+		nodes_of_dir(fs, news.parents[i], &dirs);
+		evfs_meta_unlock(fs->meta);
+		for (size_t k = 0; k < dirs.n; k++)
+			forget_entry(fs, dirs.items[k],
+				     news.places.items[i].name,
+				     news.places.items[i].len);
+		evfs_free(dirs.items);
+	}
+	for (size_t i = 0; i < news.nodes.n; i++) {
+		struct evfs_node *node = evfs_node_pin(fs, news.nodes.items[i]);
+		bool is_dir = node && node->type == EVFS_NODE_DIR;
+
+		evfs_node_unpin(fs, node);
+		if (by_name && is_dir)
+			forget_listing(fs, news.nodes.items[i]);
+		if (is_dir)
+			forget_data(fs, news.nodes.items[i]);
+		else
+			forget_attr(fs, news.nodes.items[i]);
+	}
+	evfs_free(news.nodes.items);
+	evfs_free(news.places.items);
+	evfs_free(news.parents);
+}
+
+/* ---- the thread ---- */
+
+static void tell(struct evfs_fs *fs, const struct evfs_change *change,
+		 struct ids *dirs)
+{
+	switch (change->kind) {
+	case EVFS_CHANGE_ENTRY:
+		tell_entry(fs, change, dirs);
+		break;
+	case EVFS_CHANGE_ATTR:
+		tell_attr(fs, change->ino);
+		break;
+	case EVFS_CHANGE_ALL:
+		dirs->lost = true;
+		break;
+	}
+}
+
+static void tell_feed(struct evfs_fs *fs, struct ids *dirs)
+{
+	struct evfs_change *change = evfs_feed_take(fs->meta);
+
+	while (change) {
+		struct evfs_change *next = change->next;
+
+		tell(fs, change, dirs);
+		evfs_change_free(change);
+		change = next;
+	}
+}
+
+static void run_jobs(struct evfs_fs *fs, struct job *job, struct ids *dirs)
+{
+	while (job) {
+		struct job *next = job->next;
+
+		if (job->kind == JOB_CHANGE)
+			tell(fs, &job->change, dirs);
+		else
+			job->call(fs, job->arg);
+		evfs_free(job);
+		job = next;
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	struct evfs_fs *fs = arg;
+	struct evfs_notify *notify = fs->notify;
+	bool stop = false;
+
+	while (!stop) {
+		struct ids dirs = { 0 };
+		struct job *jobs;
+		bool news;
+
+		(void)pthread_mutex_lock(&notify->lock);
+		while (!notify->head && !notify->news && !notify->all &&
+		       !notify->stop)
+			(void)pthread_cond_wait(&notify->wake, &notify->lock);
+		jobs = notify->head;
+		notify->head = NULL;
+		notify->tail = &notify->head;
+		news = notify->news;
+		notify->news = false;
+		dirs.lost = notify->all;
+		notify->all = false;
+		stop = notify->stop && !jobs;
+		notify->stopped = stop;
+		(void)pthread_mutex_unlock(&notify->lock);
+		if (news)
+			tell_feed(fs, &dirs);
+		run_jobs(fs, jobs, &dirs);
+		/* Listings once for all of their names. The names came
+		 * first: that waits for listings under way. */
+		for (size_t i = 0; i < dirs.n; i++)
+			forget_data(fs, dirs.items[i]);
+		if (dirs.lost)
+			tell_all(fs);
+		evfs_free(dirs.items);
+	}
+	return NULL;
+}
+
+int evfs_notify_start(struct evfs_fs *fs, struct evfs_err *err)
+{
+	sigset_t all, old;
+	int sys;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	sys = pthread_create(&fs->notify->thread, NULL, thread_main, fs);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (sys != 0)
+		return evfs_err_sys(err, sys, "start the notify thread");
+	fs->notify->runs = true;
+	return 0;
+}
+
+void evfs_notify_stop(struct evfs_fs *fs)
+{
+	struct evfs_notify *notify = fs->notify;
+
+	if (!notify || !notify->runs)
+		return;
+	(void)pthread_mutex_lock(&notify->lock);
+	notify->stop = true;
+	(void)pthread_cond_signal(&notify->wake);
+	(void)pthread_mutex_unlock(&notify->lock);
+	(void)pthread_join(notify->thread, NULL);
+	notify->runs = false;
+}
+
+void evfs_notify_free(struct evfs_fs *fs)
+{
+	struct evfs_notify *notify = fs->notify;
+	struct job *job;
+
+	if (!notify)
+		return;
+	evfs_feed_remove(fs->meta, &notify->listener);
+	while ((job = notify->head)) {
+		notify->head = job->next;
+		evfs_free(job);
+	}
+	(void)pthread_cond_destroy(&notify->wake);
+	(void)pthread_mutex_destroy(&notify->lock);
+	evfs_free(notify);
+	fs->notify = NULL;
+}

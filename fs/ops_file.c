@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Open files. fi->fh is the node, which an open handle pins; so reads and
+ * writes touch neither the node table nor the meta lock. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "fs/evfs_dir.h"
+#include "fs/file.h"
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/reply.h"
+#include "fs/seal.h"
+#include "fs/writer.h"
+
+#define SPLICE_MIN ((size_t)64 << 10) /* below, copying is cheaper */
+#define EXTENTS_MAX 16
+
+static bool may_write(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+static struct evfs_node *node_of(const struct fuse_file_info *fi)
+{
+	return (struct evfs_node *)(uintptr_t)fi->fh; /* NOLINT */
+}
+
+/* ---- open, release ---- */
+
+static int open_node(struct evfs_fs *fs, fuse_req_t req,
+		     struct evfs_node *node, struct fuse_file_info *fi,
+		     struct evfs_err *err)
+{
+	int rc = 0;
+
+	if (!node->file)
+		return node->type == EVFS_NODE_DIR ? EVFS_EISDIR : EVFS_EINVAL;
+	if (fi->flags & O_TRUNC)
+		rc = evfs_file_truncate(fs, req, node, 0, err);
+	if (rc != 0)
+		return rc;
+	/* A node's bytes change by its own writes only. */
+	fi->keep_cache = 1;
+	fi->fh = (uintptr_t)node;
+	evfs_writer_opened(fs, node, may_write(fi));
+	return 0;
+}
+
+void evfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node = evfs_node_pin(fs, ino);
+	struct evfs_err err = { 0 };
+	int rc;
+
+	if (!node) {
+		evfs_reply_stale(req);
+		return;
+	}
+	if (node->type == EVFS_NODE_VIRTUAL) {
+		evfs_virtual_open(req, node, fi);
+		return; /* the pin went along */
+	}
+	rc = open_node(fs, req, node, fi, &err);
+	if (rc != 0) {
+		evfs_reply(req, rc, &err);
+	} else if (fuse_reply_open(req, fi) == 0) {
+		return; /* the pin is the handle's */
+	} else {
+		evfs_writer_done(fs, node, may_write(fi));
+	}
+	evfs_node_unpin(fs, node);
+}
+
+void evfs_op_release(fuse_req_t req, fuse_ino_t ino,
+		     struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node;
+
+	if (fi->fh & 1) {
+		node = evfs_node_pin(fs, ino);
+		evfs_virtual_release(req, node, fi);
+		evfs_node_unpin(fs, node);
+		return;
+	}
+	node = node_of(fi);
+	/* Nobody waits for the answer: close(2) has returned. */
+	evfs_reply(req, 0, NULL);
+	evfs_writer_done(fs, node, may_write(fi));
+	evfs_node_unpin(fs, node);
+}
+
+void evfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	if (fi->fh & 1)
+		evfs_reply(req, 0, NULL);
+	else
+		evfs_reply(req, evfs_seal_error(evfs_fs_of(req), node_of(fi)),
+			   NULL);
+}
+
+int evfs_op_truncated(struct evfs_fs *fs, struct evfs_node *node,
+		      struct evfs_err *err)
+{
+	bool open;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	open = node->file->n_writers > 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return open ? 0 : evfs_seal(fs, node, err);
+}
+
+void evfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		   struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_err err = { 0 };
+	int rc = 0;
+
+	(void)ino;
+	(void)datasync;
+	if (!(fi->fh & 1)) {
+		rc = evfs_seal(fs, node_of(fi), &err);
+		if (rc != 0) /* told now */
+			(void)evfs_seal_error(fs, node_of(fi));
+		else
+			rc = evfs_seal_error(fs, node_of(fi));
+	}
+	if (rc == 0)
+		rc = evfs_meta_sync(fs->meta, &err);
+	evfs_reply(req, rc, &err);
+}
+
+/* ---- read ---- */
+
+/* Extents of a sealed file go from its container to the kernel without passing
+ * through here. False: not worth it, or not possible. */
+static bool reply_extents(fuse_req_t req, struct evfs_reader *reader,
+			  size_t size, uint64_t offset)
+{
+	struct {
+		struct fuse_bufvec vec;
+		struct fuse_buf more[EXTENTS_MAX - 1];
+	} bufs = { .vec = { .count = 0 } };
+	struct fuse_buf *buf = bufs.vec.buf;
+	uint64_t fd_offset, len;
+	int fd;
+
+	if (offset >= reader->size)
+		return false;
+	if (size > reader->size - offset)
+		size = (size_t)(reader->size - offset);
+	if (size < SPLICE_MIN)
+		return false;
+	while (size > 0) {
+		if (bufs.vec.count == EXTENTS_MAX ||
+		    evfs_content_extent(reader->reader, offset, &fd,
+					&fd_offset, &len, NULL) != 0 ||
+		    len == 0)
+			return false;
+		if (len > size)
+			len = size;
+		buf[bufs.vec.count++] = (struct fuse_buf){
+			.size = (size_t)len,
+			.flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK,
+			.fd = fd,
+			.pos = (off_t)fd_offset,
+		};
+		offset += len;
+		size -= (size_t)len;
+	}
+	(void)fuse_reply_data(req, &bufs.vec, FUSE_BUF_SPLICE_MOVE);
+	return true;
+}
+
+void evfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		  struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node;
+	struct evfs_reader *reader;
+	struct evfs_err err = { 0 };
+	evfs_cleanup_free char *data = NULL;
+	bool has_work, done = false;
+	size_t len = 0;
+	int rc;
+
+	if (fi->fh & 1) {
+		node = evfs_node_pin(fs, ino);
+		evfs_virtual_read(req, node, size, offset, fi);
+		evfs_node_unpin(fs, node);
+		return;
+	}
+	node = node_of(fi);
+	if (size >= SPLICE_MIN) {
+		rc = evfs_file_source(fs, req, node, &has_work, &reader, &err);
+		if (rc == 0 && reader)
+			done = reply_extents(req, reader, size,
+					     (uint64_t)offset);
+		if (rc == 0)
+			evfs_reader_put(reader);
+		if (done)
+			return;
+	}
+	data = evfs_realloc_array(NULL, size, 1);
+	rc = data ? evfs_file_read(fs, req, node, data, size,
+				   (uint64_t)offset, &len, &err) :
+		    EVFS_ENOMEM;
+	if (rc == 0)
+		(void)fuse_reply_buf(req, data, len);
+	else
+		evfs_reply(req, rc, &err);
+}
+
+/* ---- write ---- */
+
+void evfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
+		   size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_err err = { 0 };
+	int rc;
+
+	(void)ino;
+	if (fi->fh & 1) {
+		evfs_reply(req, EVFS_EREADONLY, NULL);
+		return;
+	}
+	rc = evfs_file_write(fs, req, node_of(fi), buf, size,
+			     (uint64_t)offset, &err);
+	if (rc == 0)
+		(void)fuse_reply_write(req, size);
+	else
+		evfs_reply(req, rc, &err);
+}
+
+void evfs_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
+		       off_t length, struct fuse_file_info *fi)
+{
+	struct evfs_err err = { 0 };
+	int rc;
+
+	(void)ino;
+	if (fi->fh & 1)
+		rc = EVFS_EREADONLY;
+	else
+		rc = evfs_file_allocate(evfs_fs_of(req), req, node_of(fi),
+					mode, (uint64_t)offset,
+					(uint64_t)length, &err);
+	evfs_reply(req, rc, &err);
+}
+
+void evfs_op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in,
+			     off_t offset_in, struct fuse_file_info *fi_in,
+			     fuse_ino_t ino_out, off_t offset_out,
+			     struct fuse_file_info *fi_out, size_t len,
+			     int flags)
+{
+	struct evfs_err err = { 0 };
+	uint64_t done = 0;
+	int rc;
+
+	(void)ino_in;
+	(void)ino_out;
+	(void)flags;
+	if ((fi_in->fh & 1) || (fi_out->fh & 1)) {
+		evfs_reply(req, EVFS_EUNSUPPORTED, NULL); /* read and write */
+		return;
+	}
+	rc = evfs_file_copy(evfs_fs_of(req), req, node_of(fi_in),
+			    (uint64_t)offset_in, node_of(fi_out),
+			    (uint64_t)offset_out, len, &done, &err);
+	if (rc == 0)
+		(void)fuse_reply_write(req, (size_t)done);
+	else
+		evfs_reply(req, rc, &err);
+}
+
+/* ---- lseek ---- */
+
+struct lseek_job {
+	fuse_req_t req;
+	struct evfs_node *node; /* pinned */
+	uint64_t offset;
+	bool hole;
+};
+
+static void lseek_answer(struct evfs_fs *fs, struct lseek_job *job)
+{
+	struct evfs_err err = { 0 };
+	uint64_t found;
+	int rc;
+
+	rc = evfs_file_seek(fs, job->req, job->node, job->offset, job->hole,
+			    &found, &err);
+	if (rc == 0)
+		(void)fuse_reply_lseek(job->req, (off_t)found);
+	else if (rc == EVFS_ERANGE)
+		evfs_reply_errno(job->req, ENXIO);
+	else
+		evfs_reply(job->req, rc, &err);
+	evfs_node_unpin(fs, job->node);
+}
+
+static void lseek_flushed_cb(struct evfs_fs *fs, void *arg)
+{
+	struct lseek_job *job = arg;
+
+	evfs_notify_flush_now(fs, job->node->id);
+	lseek_answer(fs, job);
+	evfs_free(job);
+}
+
+/* With writeback caching the kernel does not hand over its dirty pages before
+ * it asks for holes. Where there can be any they are fetched first; by the
+ * notify thread, for that must not happen inside a request. */
+void evfs_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+		   struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct lseek_job job = { .req = req, .offset = (uint64_t)offset,
+				 .hole = whence == SEEK_HOLE };
+	struct lseek_job *later;
+	bool writers;
+
+	(void)ino;
+	if ((fi->fh & 1) || (whence != SEEK_HOLE && whence != SEEK_DATA)) {
+		evfs_reply(req, EVFS_EINVAL, NULL);
+		return;
+	}
+	job.node = node_of(fi);
+	evfs_node_pin_more(fs, job.node);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	writers = job.node->file->n_writers > 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	later = writers ? evfs_memdup(&job, sizeof(job)) : NULL;
+	if (!later)
+		lseek_answer(fs, &job);
+	else if (evfs_notify_call(fs, lseek_flushed_cb, later) != 0) {
+		lseek_answer(fs, &job);
+		evfs_free(later);
+	}
+}

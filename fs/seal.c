@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Sealing, and the thread that seals files which stay open. */
+#include "fs/seal.h"
+
+#include <signal.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "fs/attr.h"
+#include "fs/file.h"
+#include "fs/fs_priv.h"
+#include "fs/notify.h"
+#include "fs/ripple.h"
+#include "fs/writer.h"
+#include "meta/config.h"
+#include "meta/facts.h"
+
+/* What one seal needs. */
+struct seal {
+	struct evfs_fs *fs;
+	struct evfs_node *node;        /* NULL: only the step */
+	struct evfs_content_put *put;  /* bytes that are not known yet */
+	struct evfs_content_ref ref;   /* the version to be */
+	int (*step)(void *arg, struct evfs_err *err); /* or NULL */
+	void *arg;                     /* its argument */
+	bool sealed;                   /* that part is done */
+};
+
+/* Bytes into the store; `writer` held, no meta lock. */
+static int prepare(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_file *file = seal->node->file;
+	int rc = 0;
+
+	if (file->work)
+		rc = evfs_work_put(file->work, &seal->put, &seal->ref.content,
+				   &seal->ref.size, err);
+	else
+		seal->ref.content = EVFS_CONTENT_EMPTY;
+	return rc;
+}
+
+/* Meta locked. Do the bytes equal those of the version that the writer opened,
+ * and is that one still current? Then there is no new version. */
+static bool is_unchanged(struct seal *seal)
+{
+	struct evfs_handle *handle = &seal->node->file->handle;
+	const struct evfs_object *object;
+	struct evfs_shown shown;
+
+	if (evfs_tree_shown(seal->fs->meta, handle, &shown, NULL) != 0 ||
+	    !shown.has_version || shown.size != seal->ref.size ||
+	    !evfs_hash_equal(&shown.content, &seal->ref.content) ||
+	    evfs_facts_get(seal->fs->facts, handle->ino, &object, NULL) != 0 ||
+	    !object)
+		return false;
+	for (size_t i = 0; i < handle->n_base; i++)
+		if (!evfs_object_find_version(object, handle->base[i]))
+			return false;
+	return true;
+}
+
+/* Meta locked. Same bytes, but written again: that is a new time. */
+static int seal_times(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_attr attr = { .kind = EVFS_ATTR_TIMES };
+	struct evfs_attributes old;
+	const struct evfs_handle *handle = &seal->node->file->handle;
+	int rc;
+
+	rc = evfs_view_attr_of(seal->fs->meta, handle->ino,
+			       &handle->base[handle->n_base - 1], &old, err);
+	if (rc != 0)
+		return rc;
+	if (old.mtime_s == seal->ref.mtime_s &&
+	    old.mtime_ns == seal->ref.mtime_ns)
+		return 0;
+	attr.value.times.mtime_s = seal->ref.mtime_s;
+	attr.value.times.mtime_ns = seal->ref.mtime_ns;
+	attr.value.times.atime_s = old.atime_s;
+	attr.value.times.atime_ns = old.atime_ns;
+	return evfs_attr_set(seal->fs, seal->node, &attr, err);
+}
+
+/* Meta locked (content). */
+static int commit_version(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_fs *fs = seal->fs;
+	struct evfs_file *file = seal->node->file;
+	bool was_sibling = file->handle.sibling;
+	int rc = 0;
+
+	if (seal->put)
+		rc = evfs_content_commit(fs->content, evfs_steal(seal->put),
+					 err);
+	if (rc != 0 || file->handle.orphan)
+		return rc;
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	seal->ref.mtime_s = file->mtime_s;
+	seal->ref.mtime_ns = file->mtime_ns;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	if (file->handle.n_base > 0 && is_unchanged(seal))
+		return seal_times(seal, err);
+	rc = evfs_tree_seal(fs->meta, &file->handle, &seal->ref, err);
+	if (rc != 0)
+		return rc;
+	evfs_node_rekey(fs, seal->node);
+	evfs_ripple_sealed(fs, &file->handle, was_sibling);
+	return 0;
+}
+
+/* `writer` of the node held, if there is a node. */
+static int seal_locked(struct seal *seal, bool dirty, struct evfs_err *err)
+{
+	struct evfs_fs *fs = seal->fs;
+	int rc = 0;
+
+	if (dirty)
+		rc = prepare(seal, err);
+	if (rc != 0)
+		return rc;
+	if (dirty)
+		evfs_meta_lock_content(fs->meta);
+	else
+		evfs_meta_lock(fs->meta);
+	if (dirty)
+		rc = commit_version(seal, err);
+	seal->sealed = rc == 0 && dirty;
+	if (rc == 0 && seal->step)
+		rc = seal->step(seal->arg, err);
+	evfs_meta_unlock(fs->meta);
+	return rc;
+}
+
+static void keep_error(struct evfs_fs *fs, struct evfs_file *file, int rc,
+		       const struct evfs_err *err)
+{
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	file->error = rc;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	if (!file->logged)
+		evfs_log(EVFS_LOG_ERROR,
+			 "a file cannot be sealed, and is kept for another "
+			 "try: err=%s", err->msg);
+	file->logged = true;
+}
+
+/* Of a file that is gone and open nowhere the bytes are of no use. */
+static bool is_garbage(struct evfs_fs *fs, struct evfs_file *file)
+{
+	bool orphan, open;
+
+	evfs_meta_lock(fs->meta);
+	orphan = file->handle.orphan;
+	evfs_meta_unlock(fs->meta);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	open = file->n_open > 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return orphan && !open;
+}
+
+static bool is_orphan(struct evfs_fs *fs, struct evfs_file *file)
+{
+	bool orphan;
+
+	evfs_meta_lock(fs->meta);
+	orphan = file->handle.orphan;
+	evfs_meta_unlock(fs->meta);
+	return orphan;
+}
+
+int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
+		   int (*step)(void *arg, struct evfs_err *err), void *arg,
+		   struct evfs_err *err)
+{
+	struct seal seal = { .fs = fs, .node = node, .step = step,
+			     .arg = arg };
+	struct evfs_err local = { 0 };
+	struct evfs_file *file = node ? node->file : NULL;
+	bool dirty, clean = false;
+	int rc;
+
+	if (!file)
+		return seal_locked(&seal, false, err);
+	(void)pthread_mutex_lock(&file->writer);
+	dirty = evfs_file_is_dirty(fs, node);
+	if (dirty && is_garbage(fs, file)) {
+		evfs_file_drop(node);
+		clean = true;
+	}
+	dirty = dirty && !clean && !is_orphan(fs, file);
+	if (!dirty && !step) {
+		rc = 0;
+	} else {
+		rc = seal_locked(&seal, dirty, &local);
+		if (seal.sealed) { /* whatever became of the step */
+			evfs_file_drop(node);
+			file->logged = false;
+			clean = true;
+		}
+	}
+	(void)pthread_mutex_unlock(&file->writer);
+	/* The list's pin may be the last one but the caller's. */
+	if (clean)
+		evfs_file_mark_clean(fs, node);
+	if (rc != 0 && err)
+		*err = local;
+	return rc;
+}
+
+int evfs_seal(struct evfs_fs *fs, struct evfs_node *node, struct evfs_err *err)
+{
+	struct evfs_err local = { 0 };
+	int rc = evfs_seal_then(fs, node, NULL, NULL, &local);
+
+	if (rc != 0) {
+		(void)pthread_mutex_lock(&node->file->writer);
+		keep_error(fs, node->file, rc, &local);
+		(void)pthread_mutex_unlock(&node->file->writer);
+		if (err)
+			*err = local;
+	}
+	return rc;
+}
+
+int evfs_seal_error(struct evfs_fs *fs, struct evfs_node *node)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	rc = node->file->error;
+	node->file->error = 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return rc;
+}
+
+/* ---- the writer is done ---- */
+
+void evfs_writer_opened(struct evfs_fs *fs, struct evfs_node *node,
+			bool may_write)
+{
+	struct evfs_file *file = node->file;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	file->n_open++;
+	if (may_write) {
+		fs->n_writers++;
+		if (file->n_writers++ == 0)
+			file->flushed_ns = evfs_fs_mono_ns(fs);
+	}
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+}
+
+/* The last handle is gone: nothing is kept for it. */
+static void last_closed(struct evfs_node *node)
+{
+	struct evfs_reader *reader;
+
+	(void)pthread_rwlock_wrlock(&node->file->data);
+	reader = evfs_steal(node->file->reader);
+	(void)pthread_rwlock_unlock(&node->file->data);
+	evfs_reader_put(reader);
+}
+
+void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
+		      bool may_write)
+{
+	struct evfs_file *file = node->file;
+	bool last, stale, dirty;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	last = --file->n_open == 0;
+	if (may_write) {
+		file->n_writers--;
+		fs->n_writers--;
+	}
+	stale = last && file->times_stale;
+	if (stale)
+		file->times_stale = false;
+	dirty = file->dirty;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	/* A failure is kept with the file, and it is tried again. */
+	if (dirty && (may_write || last) && evfs_seal(fs, node, NULL) != 0)
+		last = false;
+	if (last)
+		last_closed(node);
+	if (stale) {
+		evfs_ino ino;
+
+		evfs_meta_lock(fs->meta);
+		ino = file->handle.ino;
+		evfs_meta_unlock(fs->meta);
+		evfs_notify_attr(fs, ino);
+	}
+}
+
+/* ---- the sealer ---- */
+
+struct due {
+	struct evfs_node **items; /* owned; each pinned */
+	size_t n, cap;
+};
+
+static void due_add(struct due *due, struct evfs_node *node)
+{
+	void *items = due->items;
+
+	if (evfs_grow(&items, due->n, &due->cap, sizeof(*due->items)) != 0)
+		return; /* next time */
+	due->items = items;
+	due->items[due->n++] = node;
+	node->pins++; /* table locked */
+}
+
+/* Which nodes to look at. */
+struct pick {
+	struct evfs_fs *fs;
+	struct due due;
+	uint64_t now_ns, age_ns; /* monotonic */
+	bool writers;            /* those that are open for writing, too */
+};
+
+static void pick_cb(void *arg, struct evfs_node *node)
+{
+	struct pick *pick = arg;
+	struct evfs_file *file = node->file;
+	bool due;
+
+	if (!file)
+		return;
+	(void)pthread_mutex_lock(&pick->fs->dirty_lock);
+	if (pick->writers) {
+		due = file->n_writers > 0 &&
+		      pick->now_ns - file->flushed_ns >= pick->age_ns;
+		if (due)
+			file->flushed_ns = pick->now_ns;
+	} else {
+		due = file->dirty &&
+		      pick->now_ns - file->dirty_ns >= pick->age_ns;
+	}
+	(void)pthread_mutex_unlock(&pick->fs->dirty_lock);
+	if (due)
+		due_add(&pick->due, node);
+}
+
+/* Flushes (writers) or seals all files that are due. */
+static void work_off(struct evfs_fs *fs, uint64_t age_ns, bool writers)
+{
+	struct pick pick = { .fs = fs, .now_ns = evfs_fs_mono_ns(fs),
+			     .age_ns = age_ns, .writers = writers };
+	bool none;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	none = writers ? fs->n_writers == 0 : fs->dirty_count == 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	if (none)
+		return;
+	evfs_nodes_each(fs, pick_cb, &pick);
+	for (size_t i = 0; i < pick.due.n; i++) {
+		struct evfs_node *node = pick.due.items[i];
+
+		/* A failure is kept with the file and logged once. */
+		if (writers)
+			evfs_notify_flush_now(fs, node->id);
+		else if (evfs_seal(fs, node, NULL) != 0)
+			evfs_log(EVFS_LOG_DEBUG, "seal: to be tried again");
+		evfs_node_unpin(fs, node);
+	}
+	evfs_free(pick.due.items);
+}
+
+void evfs_seal_flush_kernel(struct evfs_fs *fs)
+{
+	work_off(fs, 0, true);
+}
+
+void evfs_fs_seal_all(struct evfs_fs *fs)
+{
+	work_off(fs, 0, false);
+}
+
+static uint64_t seal_interval_ns(struct evfs_fs *fs)
+{
+	int64_t ms;
+
+	evfs_meta_lock(fs->meta);
+	ms = evfs_config_get(fs->meta, EVFS_CONFIG_seal_interval);
+	evfs_meta_unlock(fs->meta);
+	return (uint64_t)ms * 1000000;
+}
+
+static void *sealer_main(void *arg)
+{
+	struct evfs_fs *fs = arg;
+
+	(void)pthread_mutex_lock(&fs->sealer_lock);
+	while (!fs->sealer_stop) {
+		uint64_t age_ns, step_ns;
+		struct timespec until;
+
+		(void)pthread_mutex_unlock(&fs->sealer_lock);
+		age_ns = seal_interval_ns(fs);
+		/* What the kernel holds first: it becomes dirty here. */
+		work_off(fs, age_ns, true);
+		work_off(fs, age_ns, false);
+		step_ns = age_ns / 4 < 1000000000 ? age_ns / 4 : 1000000000;
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += (long)step_ns;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		(void)pthread_mutex_lock(&fs->sealer_lock);
+		if (!fs->sealer_stop)
+			(void)pthread_cond_timedwait(&fs->sealer_wake,
+						     &fs->sealer_lock,
+						     &until);
+	}
+	(void)pthread_mutex_unlock(&fs->sealer_lock);
+	return NULL;
+}
+
+int evfs_sealer_start(struct evfs_fs *fs, struct evfs_err *err)
+{
+	sigset_t all, old;
+	int sys;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	sys = pthread_create(&fs->sealer, NULL, sealer_main, fs);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (sys != 0)
+		return evfs_err_sys(err, sys, "start the sealer");
+	fs->sealer_runs = true;
+	return 0;
+}
+
+void evfs_sealer_stop(struct evfs_fs *fs)
+{
+	if (!fs->sealer_runs)
+		return;
+	(void)pthread_mutex_lock(&fs->sealer_lock);
+	fs->sealer_stop = true;
+	(void)pthread_cond_broadcast(&fs->sealer_wake);
+	(void)pthread_mutex_unlock(&fs->sealer_lock);
+	(void)pthread_join(fs->sealer, NULL);
+	fs->sealer_runs = false;
+}
+
+void evfs_fs_unsealed(struct evfs_fs *fs, uint64_t *ret_files,
+		      uint64_t *ret_bytes, int64_t *ret_oldest_s)
+{
+	uint64_t now = evfs_fs_mono_ns(fs), oldest = 0, bytes = 0, files = 0;
+
+	evfs_meta_lock(fs->meta);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	for (struct evfs_node *node = fs->dirty_head; node;
+	     node = node->file->dirty_next) {
+		/* What is removed and still open will never be sealed. */
+		if (node->file->handle.orphan)
+			continue;
+		files++;
+		bytes += node->file->size;
+		if (now - node->file->dirty_ns > oldest)
+			oldest = now - node->file->dirty_ns;
+	}
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	evfs_meta_unlock(fs->meta);
+	*ret_files = files;
+	*ret_bytes = bytes;
+	*ret_oldest_s = files > 0 ? (int64_t)(oldest / 1000000000) : -1;
+}

@@ -1,0 +1,728 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Working copies: memory while small, an overlay file when large. */
+#include "fs/work.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "fs/work_priv.h"
+
+#define SPACE_STEP ((uint64_t)64 << 20) /* written between two statvfs */
+#define COPY_STEP ((size_t)1 << 20)
+
+/* ---- shared readers ---- */
+
+struct evfs_reader *evfs_reader_new(struct evfs_content_reader *reader,
+				    const evfs_hash *content, uint64_t size)
+{
+	struct evfs_reader *shared = evfs_calloc(1, sizeof(*shared));
+
+	if (!shared) {
+		evfs_content_close(reader);
+		return NULL;
+	}
+	shared->reader = reader;
+	shared->content = *content;
+	shared->size = size;
+	atomic_init(&shared->refs, 1);
+	return shared;
+}
+
+struct evfs_reader *evfs_reader_get(struct evfs_reader *reader)
+{
+	if (reader)
+		atomic_fetch_add(&reader->refs, 1);
+	return reader;
+}
+
+void evfs_reader_put(struct evfs_reader *reader)
+{
+	if (!reader || atomic_fetch_sub(&reader->refs, 1) != 1)
+		return;
+	evfs_content_close(reader->reader);
+	evfs_free(reader);
+}
+
+/* ---- the place ---- */
+
+int evfs_workplace_init(struct evfs_workplace *place, const char *store,
+			struct evfs_content *content, struct evfs_err *err)
+{
+	*place = (struct evfs_workplace){
+		.content = content,
+		.memory_max = EVFS_WORK_MEMORY_MAX,
+	};
+	atomic_init(&place->next, 1);
+	place->dir = evfs_asprintf("%s/work", store);
+	if (!place->dir || pthread_mutex_init(&place->space_lock, NULL) != 0) {
+		evfs_free(evfs_steal(place->dir));
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	}
+	if (mkdir(place->dir, 0700) != 0 && errno != EEXIST) {
+		int rc = evfs_err_sys(err, errno, "%s", place->dir);
+
+		evfs_workplace_fini(place);
+		return rc;
+	}
+	return 0;
+}
+
+void evfs_workplace_fini(struct evfs_workplace *place)
+{
+	if (!place->dir)
+		return;
+	(void)pthread_mutex_destroy(&place->space_lock);
+	evfs_free(evfs_steal(place->dir));
+}
+
+int evfs_workplace_reserve(struct evfs_workplace *place, uint64_t bytes,
+			   struct evfs_err *err)
+{
+	struct statvfs disk;
+	uint64_t free_bytes;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&place->space_lock);
+	if (place->space_bytes < bytes) {
+		/* Near the end of the disk every write asks again. */
+		if (statvfs(place->dir, &disk) != 0) {
+			rc = evfs_err_sys(err, errno, "%s", place->dir);
+			goto out;
+		}
+		free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+		if (free_bytes < place->reserve_bytes ||
+		    free_bytes - place->reserve_bytes < bytes) {
+			rc = evfs_err_set(err, EVFS_ENOSPACE,
+					  "no space left on the store's disk "
+					  "(reserve_free keeps some back)");
+			goto out;
+		}
+		place->space_bytes = (free_bytes - place->reserve_bytes) / 8;
+		if (place->space_bytes > SPACE_STEP)
+			place->space_bytes = SPACE_STEP;
+		if (place->space_bytes < bytes)
+			place->space_bytes = bytes;
+	}
+	place->space_bytes -= bytes;
+out:
+	(void)pthread_mutex_unlock(&place->space_lock);
+	return rc;
+}
+
+char *evfs_work_path(const struct evfs_workplace *place, uint64_t number,
+		     const char *suffix)
+{
+	return evfs_asprintf("%s/%llu%s", place->dir,
+			     (unsigned long long)number, suffix);
+}
+
+/* ---- life ---- */
+
+/* Makes the overlay's two files, empty. */
+static int overlay_open(struct evfs_work *work, struct evfs_err *err)
+{
+	evfs_cleanup_free char *path = NULL;
+	int rc;
+
+	work->number = atomic_fetch_add(&work->place->next, 1);
+	path = evfs_work_path(work->place, work->number, "");
+	if (!path)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	work->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (work->fd < 0)
+		return evfs_err_sys(err, errno, "%s", path);
+	rc = evfs_work_log_open(work, err);
+	if (rc != 0) {
+		(void)close(work->fd);
+		(void)unlink(path);
+		work->fd = -1;
+	}
+	return rc;
+}
+
+static void overlay_remove(struct evfs_work *work)
+{
+	evfs_cleanup_free char *path = NULL;
+	evfs_cleanup_free char *log = NULL;
+
+	if (work->fd < 0)
+		return;
+	(void)close(work->fd);
+	if (work->log_fd >= 0)
+		(void)close(work->log_fd);
+	path = evfs_work_path(work->place, work->number, "");
+	log = evfs_work_path(work->place, work->number, ".log");
+	/* Without memory they stay until the next start clears them. */
+	if (path && !work->adopted)
+		(void)unlink(path);
+	if (log)
+		(void)unlink(log);
+	work->fd = -1;
+	work->log_fd = -1;
+}
+
+/* All of a small base into memory. */
+static int load(struct evfs_work *work, struct evfs_reader *base,
+		struct evfs_err *err)
+{
+	size_t len = 0;
+	int rc;
+
+	if (!base || base->size == 0)
+		return 0;
+	work->memory = evfs_realloc_array(NULL, (size_t)base->size, 1);
+	if (!work->memory)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	work->memory_cap = (size_t)base->size;
+	rc = evfs_content_read(base->reader, work->memory, work->memory_cap, 0,
+			       &len, err);
+	if (rc == 0 && len != work->memory_cap)
+		rc = evfs_err_set(err, EVFS_ECORRUPT,
+				  "content ends at %zu of %zu bytes", len,
+				  work->memory_cap);
+	return rc;
+}
+
+static int start(struct evfs_work *work, struct evfs_reader *base,
+		 struct evfs_err *err)
+{
+	if (!base || base->size <= work->place->memory_max) {
+		if (base)
+			work->size = base->size;
+		return load(work, base, err);
+	}
+	work->size = base->size;
+	work->base_limit = base->size;
+	work->base = evfs_reader_get(base);
+	return overlay_open(work, err);
+}
+
+int evfs_work_new(struct evfs_workplace *place,
+		  const struct evfs_work_ident *ident,
+		  struct evfs_reader *base, struct evfs_work **ret,
+		  struct evfs_err *err)
+{
+	struct evfs_work *work = evfs_calloc(1, sizeof(*work));
+	int rc;
+
+	if (!work)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	work->place = place;
+	work->fd = -1;
+	work->log_fd = -1;
+	work->ident = *ident;
+	work->ident.has_content = base != NULL;
+	work->ident.base = evfs_memdup(ident->base, ident->n_base *
+						    sizeof(*ident->base));
+	if (!work->ident.base)
+		rc = evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	else
+		rc = start(work, base, err);
+	if (rc != 0) {
+		evfs_work_free(work);
+		return rc;
+	}
+	*ret = work;
+	return 0;
+}
+
+void evfs_work_free(struct evfs_work *work)
+{
+	if (!work)
+		return;
+	overlay_remove(work);
+	evfs_reader_put(work->base);
+	evfs_ranges_fini(&work->own);
+	evfs_free(work->memory);
+	evfs_free(work->ident.base);
+	evfs_free(work);
+}
+
+uint64_t evfs_work_size(const struct evfs_work *work)
+{
+	return work->size;
+}
+
+uint64_t evfs_work_own_bytes(const struct evfs_work *work)
+{
+	uint64_t sum = 0;
+
+	if (work->fd < 0)
+		return work->size;
+	for (size_t i = 0; i < work->own.n; i++)
+		sum += work->own.items[i].end - work->own.items[i].start;
+	return sum;
+}
+
+/* ---- reading ---- */
+
+/* One stretch of the overlay that comes from one place. */
+static int read_piece(struct evfs_work *work, uint8_t *data, size_t want,
+		      uint64_t offset, size_t *ret_len, struct evfs_err *err)
+{
+	size_t at = evfs_ranges_find(&work->own, offset);
+	uint64_t end = offset + want;
+	size_t len = 0;
+	int rc;
+
+	if (at < work->own.n && work->own.items[at].start <= offset) {
+		if (end > work->own.items[at].end)
+			end = work->own.items[at].end;
+		*ret_len = (size_t)(end - offset);
+		return evfs_io_pread(work->fd, data, *ret_len, offset, err);
+	}
+	if (at < work->own.n && end > work->own.items[at].start)
+		end = work->own.items[at].start;
+	if (offset < work->base_limit) {
+		if (end > work->base_limit)
+			end = work->base_limit;
+		*ret_len = (size_t)(end - offset);
+		rc = evfs_content_read(work->base->reader, data, *ret_len,
+				       offset, &len, err);
+		if (rc == 0 && len != *ret_len)
+			rc = evfs_err_set(err, EVFS_ECORRUPT,
+					  "content ends too early");
+		return rc;
+	}
+	*ret_len = (size_t)(end - offset);
+	memset(data, 0, *ret_len);
+	return 0;
+}
+
+int evfs_work_read(struct evfs_work *work, void *data, size_t len,
+		   uint64_t offset, size_t *ret_len, struct evfs_err *err)
+{
+	size_t done = 0, piece;
+	int rc;
+
+	if (offset >= work->size)
+		len = 0;
+	else if (len > work->size - offset)
+		len = (size_t)(work->size - offset);
+	if (work->fd < 0) {
+		if (len > 0)
+			memcpy(data, work->memory + offset, len);
+		*ret_len = len;
+		return 0;
+	}
+	while (done < len) {
+		rc = read_piece(work, (uint8_t *)data + done, len - done,
+				offset + done, &piece, err);
+		if (rc != 0)
+			return rc;
+		done += piece;
+	}
+	*ret_len = len;
+	return 0;
+}
+
+/* ---- writing ---- */
+
+/* Room for size bytes, zeros where they are new. */
+static int memory_grow(struct evfs_work *work, size_t size,
+		       struct evfs_err *err)
+{
+	size_t cap = work->memory_cap;
+	uint8_t *memory;
+
+	if (size > cap) {
+		/* A first write is mostly the only one: no more than it. */
+		cap = cap == 0 ? size : cap * 2;
+		if (cap < size)
+			cap = size;
+		memory = evfs_realloc_array(work->memory, cap, 1);
+		if (!memory)
+			return evfs_err_set(err, EVFS_ENOMEM,
+					    "work: no memory");
+		work->memory = memory;
+		work->memory_cap = cap;
+	}
+	if (size > work->size)
+		memset(work->memory + work->size, 0, size - work->size);
+	return 0;
+}
+
+/* From memory to an overlay file. */
+static int spill(struct evfs_work *work, struct evfs_err *err)
+{
+	int rc;
+
+	assert(work->fd < 0 && !work->base);
+	if (evfs_ranges_reserve(&work->own) != 0)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	work->ident.has_content = false;
+	rc = overlay_open(work, err);
+	if (rc != 0)
+		return rc;
+	if (work->size > 0) {
+		rc = evfs_io_pwrite(work->fd, work->memory,
+				    (size_t)work->size, 0, err);
+		if (rc == 0)
+			rc = evfs_work_log_write(work, 0, work->size, err);
+	}
+	if (rc != 0) {
+		overlay_remove(work);
+		return rc;
+	}
+	evfs_ranges_add(&work->own, 0, work->size);
+	evfs_free(evfs_steal(work->memory));
+	work->memory_cap = 0;
+	return 0;
+}
+
+/* The overlay file went into the store, but the sealing failed after that:
+ * what is there is not ours to change, so a new one is made from it. */
+static int thaw(struct evfs_work *work, struct evfs_err *err)
+{
+	struct evfs_work old = *work;
+	uint64_t done = 0;
+	ssize_t n;
+	int rc;
+
+	rc = overlay_open(work, err);
+	if (rc != 0) {
+		work->fd = old.fd;
+		work->log_fd = old.log_fd;
+		work->number = old.number;
+		return rc;
+	}
+	while (done < work->size) {
+		off_t from = (off_t)done, to = (off_t)done;
+
+		n = copy_file_range(old.fd, &from, work->fd, &to,
+				    (size_t)(work->size - done), 0);
+		if (n <= 0)
+			break;
+		done += (uint64_t)n;
+	}
+	if (done < work->size)
+		rc = evfs_err_sys(err, errno ? errno : EIO,
+				  "copy of a working copy");
+	else
+		rc = evfs_work_log_write(work, 0, work->size, err);
+	if (rc != 0) {
+		overlay_remove(&(struct evfs_work){
+			.place = work->place, .fd = work->fd,
+			.log_fd = work->log_fd, .number = work->number });
+		*work = old;
+		return rc;
+	}
+	work->adopted = false;
+	overlay_remove(&old);
+	return 0;
+}
+
+/* Before an overlay changes: it is ours, and one more range fits. */
+static int overlay_ready(struct evfs_work *work, struct evfs_err *err)
+{
+	int rc;
+
+	if (work->adopted) {
+		rc = thaw(work, err);
+		if (rc != 0)
+			return rc;
+	}
+	if (evfs_ranges_reserve(&work->own) != 0)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	return 0;
+}
+
+static int overlay_write(struct evfs_work *work, const void *data, size_t len,
+			 uint64_t offset, struct evfs_err *err)
+{
+	int rc = overlay_ready(work, err);
+
+	if (rc == 0)
+		rc = evfs_io_pwrite(work->fd, data, len, offset, err);
+	if (rc == 0 &&
+	    !evfs_ranges_has(&work->own, offset, offset + len))
+		rc = evfs_work_log_write(work, offset, offset + len, err);
+	if (rc != 0)
+		return rc;
+	evfs_ranges_add(&work->own, offset, offset + len);
+	return 0;
+}
+
+int evfs_work_write(struct evfs_work *work, const void *data, size_t len,
+		    uint64_t offset, struct evfs_err *err)
+{
+	uint64_t end = offset + len;
+	int rc;
+
+	if (len == 0)
+		return 0;
+	if (end < offset || end > EVFS_FILE_SIZE_MAX)
+		return evfs_err_set(err, EVFS_EFBIG, "file too large");
+	rc = evfs_workplace_reserve(work->place, len, err);
+	if (rc == 0 && work->fd < 0 && end > work->place->memory_max)
+		rc = spill(work, err);
+	if (rc != 0)
+		return rc;
+	if (work->fd >= 0) {
+		rc = overlay_write(work, data, len, offset, err);
+	} else {
+		rc = end > work->size ? memory_grow(work, (size_t)end, err) :
+					0;
+		if (rc == 0)
+			memcpy(work->memory + offset, data, len);
+	}
+	if (rc == 0 && end > work->size)
+		work->size = end;
+	return rc;
+}
+
+int evfs_work_truncate(struct evfs_work *work, uint64_t size,
+		       struct evfs_err *err)
+{
+	int rc = 0;
+
+	if (size > EVFS_FILE_SIZE_MAX)
+		return evfs_err_set(err, EVFS_EFBIG, "file too large");
+	if (work->fd < 0 && size > work->place->memory_max) {
+		rc = spill(work, err);
+		if (rc != 0)
+			return rc;
+	}
+	if (work->fd < 0) {
+		if (size > work->size)
+			rc = memory_grow(work, (size_t)size, err);
+	} else {
+		rc = overlay_ready(work, err);
+		if (rc == 0 && size < work->size &&
+		    ftruncate(work->fd, (off_t)size) != 0)
+			rc = evfs_err_sys(err, errno, "truncate");
+		if (rc == 0)
+			rc = evfs_work_log_truncate(work, size, err);
+		if (rc == 0 && size < work->size) {
+			evfs_ranges_cut(&work->own, size);
+			if (work->base_limit > size)
+				work->base_limit = size;
+		}
+	}
+	if (rc == 0)
+		work->size = size;
+	return rc;
+}
+
+int evfs_work_zero(struct evfs_work *work, uint64_t offset, uint64_t len,
+		   struct evfs_err *err)
+{
+	struct stat st;
+	uint64_t end = offset + len;
+	int rc;
+
+	if (offset >= work->size || len == 0)
+		return 0;
+	if (end < offset || end > work->size)
+		end = work->size;
+	if (work->fd < 0) {
+		memset(work->memory + offset, 0, (size_t)(end - offset));
+		return 0;
+	}
+	rc = overlay_ready(work, err);
+	if (rc != 0)
+		return rc;
+	/* What lies behind the end of the file reads as zeros only once the
+	 * file is that long. */
+	if (fstat(work->fd, &st) != 0 ||
+	    ((uint64_t)st.st_size < end &&
+	     ftruncate(work->fd, (off_t)end) != 0) ||
+	    fallocate(work->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)offset, (off_t)(end - offset)) != 0)
+		return evfs_err_sys(err, errno, "punch a hole");
+	rc = evfs_work_log_write(work, offset, end, err);
+	if (rc == 0)
+		evfs_ranges_add(&work->own, offset, end);
+	return rc;
+}
+
+int evfs_work_adopt(struct evfs_work *work, struct evfs_reader *base,
+		    struct evfs_err *err)
+{
+	int rc = 0;
+
+	assert(work->size == 0 && work->own.n == 0);
+	if (work->fd < 0 && base->size <= work->place->memory_max) {
+		/* Small: the bytes themselves are as cheap. */
+		evfs_free(evfs_steal(work->memory));
+		work->memory_cap = 0;
+		rc = load(work, base, err);
+		if (rc == 0)
+			work->size = base->size;
+		return rc;
+	}
+	if (work->fd < 0)
+		rc = overlay_open(work, err);
+	if (rc != 0)
+		return rc;
+	work->ident.has_content = true;
+	work->ident.content = base->content;
+	work->ident.size = base->size;
+	rc = evfs_work_log_base(work, err);
+	if (rc != 0)
+		return rc;
+	evfs_reader_put(work->base);
+	work->base = evfs_reader_get(base);
+	work->base_limit = base->size;
+	work->size = base->size;
+	evfs_free(evfs_steal(work->memory));
+	work->memory_cap = 0;
+	return 0;
+}
+
+/* ---- holes ---- */
+
+/* Start of data (or hole) in the overlay's own range [offset, end), or end. */
+static uint64_t own_seek(const struct evfs_work *work, uint64_t offset,
+			 uint64_t end, bool hole)
+{
+	off_t at = lseek(work->fd, (off_t)offset,
+			 hole ? SEEK_HOLE : SEEK_DATA);
+
+	if (at < 0) /* ENXIO: a hole up to the end of the file */
+		return hole || errno != ENXIO ? offset : end;
+	return (uint64_t)at < end ? (uint64_t)at : end;
+}
+
+uint64_t evfs_work_seek(struct evfs_work *work, uint64_t offset, bool hole)
+{
+	if (work->fd < 0)
+		return hole || offset >= work->size ? work->size : offset;
+	while (offset < work->size) {
+		size_t at = evfs_ranges_find(&work->own, offset);
+		uint64_t end = at < work->own.n ? work->own.items[at].start :
+						  work->size;
+		uint64_t found;
+
+		if (end <= offset) {
+			end = work->own.items[at].end;
+			found = own_seek(work, offset, end, hole);
+		} else if (offset < work->base_limit) {
+			if (end > work->base_limit)
+				end = work->base_limit;
+			found = evfs_content_seek(work->base->reader, offset,
+						  hole);
+		} else {
+			found = hole ? offset : end;
+		}
+		if (found < end)
+			return found;
+		offset = end;
+	}
+	return work->size;
+}
+
+/* ---- into the store ---- */
+
+static int source_read(void *ctx, void *data, size_t len, uint64_t offset,
+		       struct evfs_err *err)
+{
+	size_t got = 0;
+	int rc = evfs_work_read(ctx, data, len, offset, &got, err);
+
+	if (rc == 0 && got != len)
+		rc = evfs_err_set(err, EVFS_EIO, "working copy is too short");
+	return rc;
+}
+
+static uint64_t source_hole(void *ctx, uint64_t offset)
+{
+	return evfs_work_seek(ctx, offset, false) - offset;
+}
+
+/* Does nothing of the base show through? */
+static bool is_complete(const struct evfs_work *work)
+{
+	return !work->base || work->base_limit == 0 ||
+	       evfs_ranges_has(&work->own, 0, work->base_limit);
+}
+
+/* What differs from the base: our own ranges, and all beyond its limit. */
+static int dirty_ranges(const struct evfs_work *work,
+			struct evfs_ranges *ret)
+{
+	for (size_t i = 0; i <= work->own.n; i++) {
+		struct evfs_range range = i < work->own.n ?
+			work->own.items[i] :
+			(struct evfs_range){ work->base_limit, work->size };
+
+		if (evfs_ranges_reserve(ret) != 0)
+			return EVFS_ENOMEM;
+		evfs_ranges_add(ret, range.start, range.end);
+	}
+	return 0;
+}
+
+static int put_overlay(struct evfs_work *work,
+		       struct evfs_content_put **ret_put,
+		       struct evfs_err *err)
+{
+	struct evfs_content_source source = {
+		.ctx = work,
+		.read = source_read,
+		.hole = source_hole,
+		.size = work->size,
+	};
+	struct evfs_ranges dirty = { 0 };
+	evfs_cleanup_free char *path = NULL;
+	bool adopted = false;
+	int rc = 0;
+
+	if (is_complete(work)) {
+		if (ftruncate(work->fd, (off_t)work->size) != 0)
+			return evfs_err_sys(err, errno, "working copy");
+		path = evfs_work_path(work->place, work->number, "");
+		source.adopt_path = work->adopted ? NULL : path;
+	} else {
+		source.has_base = true;
+		source.base = work->base->content;
+		source.base_size = work->base->size;
+		if (dirty_ranges(work, &dirty) != 0)
+			rc = evfs_err_set(err, EVFS_ENOMEM, "no memory");
+		source.dirty = dirty.items;
+		source.n_dirty = dirty.n;
+	}
+	if (rc == 0)
+		rc = evfs_content_write_source(work->place->content, &source,
+					       ret_put, &adopted, err);
+	if (rc == 0 && adopted)
+		work->adopted = true;
+	evfs_ranges_fini(&dirty);
+	return rc;
+}
+
+int evfs_work_put(struct evfs_work *work, struct evfs_content_put **ret_put,
+		  evfs_hash *ret_name, uint64_t *ret_size,
+		  struct evfs_err *err)
+{
+	struct evfs_content_put *put = NULL;
+	int rc;
+
+	if (work->size == 0) {
+		*ret_name = EVFS_CONTENT_EMPTY;
+	} else if (work->fd >= 0 && work->base && work->own.n == 0 &&
+		   work->base_limit == work->size &&
+		   work->base->size == work->size) {
+		*ret_name = work->base->content;
+	} else {
+		if (work->fd < 0)
+			rc = evfs_content_write(work->place->content,
+						work->memory,
+						(size_t)work->size, &put, err);
+		else
+			rc = put_overlay(work, &put, err);
+		if (rc != 0)
+			return rc;
+		*ret_name = *evfs_content_put_name(put);
+	}
+	*ret_size = work->size;
+	*ret_put = put;
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The inside of a working copy, for fs/work*.c alone. */
+#ifndef EVFS_FS_WORK_PRIV_H
+#define EVFS_FS_WORK_PRIV_H
+
+#include "fs/work.h"
+
+/* Sorted, neither overlapping nor touching. */
+struct evfs_ranges {
+	struct evfs_range *items; /* owned */
+	size_t n, cap;
+};
+
+void evfs_ranges_fini(struct evfs_ranges *ranges);
+/* Makes room for what one add may need; then add cannot fail. */
+int evfs_ranges_reserve(struct evfs_ranges *ranges) EVFS_MUST_USE;
+void evfs_ranges_add(struct evfs_ranges *ranges, uint64_t start,
+		     uint64_t end);
+/* Drops all from size on. */
+void evfs_ranges_cut(struct evfs_ranges *ranges, uint64_t size);
+/* The first range that ends behind offset; n where there is none. */
+size_t evfs_ranges_find(const struct evfs_ranges *ranges, uint64_t offset);
+bool evfs_ranges_has(const struct evfs_ranges *ranges, uint64_t start,
+		     uint64_t end);
+
+struct evfs_work {
+	struct evfs_workplace *place; /* borrowed */
+	struct evfs_work_ident ident; /* base owned */
+	uint64_t size;
+	uint8_t *memory;              /* owned; all bytes, or NULL: overlay */
+	size_t memory_cap;
+	struct evfs_reader *base;     /* OVERLAY: a reference, or NULL */
+	uint64_t base_limit;          /* bytes of base that show through */
+	struct evfs_ranges own;       /* OVERLAY: bytes that are ours */
+	uint64_t number;              /* OVERLAY: of its files */
+	int fd;                       /* OVERLAY: the bytes; else -1 */
+	int log_fd;                   /* OVERLAY: the log; else -1 */
+	bool adopted;                 /* the file is the content store's now:
+	                               * it must be copied before a write */
+};
+
+/* Paths of its files; the caller frees. NULL: no memory. */
+char *evfs_work_path(const struct evfs_workplace *place, uint64_t number,
+		     const char *suffix);
+
+/* Starts the log of an overlay, with the head; and its records. */
+int evfs_work_log_open(struct evfs_work *work, struct evfs_err *err)
+	EVFS_MUST_USE;
+int evfs_work_log_write(struct evfs_work *work, uint64_t start, uint64_t end,
+			struct evfs_err *err) EVFS_MUST_USE;
+int evfs_work_log_truncate(struct evfs_work *work, uint64_t size,
+			   struct evfs_err *err) EVFS_MUST_USE;
+int evfs_work_log_base(struct evfs_work *work, struct evfs_err *err)
+	EVFS_MUST_USE;
+
+#endif
