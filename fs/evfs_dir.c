@@ -245,8 +245,18 @@ static int conflict_cb(void *arg, const char *path,
 	return 1;
 }
 
+static int any_cb(void *arg, const struct evfs_past *past)
+{
+	struct search *search = arg;
+
+	(void)past;
+	search->found = true;
+	return 1;
+}
+
 /* Meta locked. The names in a directory of history: below it, and the versions
- * of the file of this path. */
+ * of the file of this path. A file that never changed is not among the names,
+ * but is found. */
 static int walk_history(struct evfs_fs *fs, const char *path,
 			struct search *search, struct evfs_err *err)
 {
@@ -256,6 +266,11 @@ static int walk_history(struct evfs_fs *fs, const char *path,
 		rc = 0;
 	if (rc == 0 && !search->found)
 		rc = evfs_history_names(fs->meta, path, name_cb, search, err);
+	if (rc == EVFS_ENOTFOUND)
+		rc = 0;
+	if (rc == 0 && search->name && !search->found)
+		rc = evfs_history_log(fs->meta, search->virt->path, any_cb,
+				      search, err);
 	if (rc == EVFS_ENOTFOUND)
 		rc = 0;
 	return rc != 0 ? rc : search->rc;
@@ -413,7 +428,7 @@ static int why_cb(void *arg, const char *path, const struct evfs_entry *group,
 		  size_t n)
 {
 	struct search *search = arg;
-	struct evfs_dir dir = { 0 };
+	evfs_cleanup_free char *above = NULL;
 	struct evfs_entry entry = { 0 };
 	evfs_ino parent = EVFS_INO_ROOT;
 	char *slash;
@@ -422,11 +437,15 @@ static int why_cb(void *arg, const char *path, const struct evfs_entry *group,
 	if (strcmp(path, search->path) != 0)
 		return 0;
 	search->found = true;
-	slash = strrchr(search->path, '/');
-	if (slash != search->path) {
+	above = evfs_strdup(path);
+	if (!above) {
+		search->rc = EVFS_ENOMEM;
+		return 1;
+	}
+	slash = strrchr(above, '/');
+	if (slash != above) {
 		*slash = '\0';
-		rc = evfs_view_path(search->meta, search->path, &entry, NULL);
-		*slash = '/';
+		rc = evfs_view_path(search->meta, above, &entry, NULL);
 		if (rc == 0 && entry.dir.n > 0)
 			parent = entry.dir.members[0];
 	}
@@ -437,7 +456,6 @@ static int why_cb(void *arg, const char *path, const struct evfs_entry *group,
 					   search->text, NULL);
 	}
 	search->rc = rc;
-	evfs_dir_fini(&dir);
 	evfs_entry_fini(&entry);
 	return 1;
 }

@@ -170,6 +170,16 @@ static bool is_orphan(struct evfs_fs *fs, struct evfs_file *file)
 	return orphan;
 }
 
+/* Nothing is left to be sealed. `writer` held: whoever takes it next must find
+ * either a working copy that counts, or none and a clean file. The caller has
+ * a pin, so the list's is not the last. */
+static void finish(struct evfs_fs *fs, struct evfs_node *node)
+{
+	evfs_file_drop(node);
+	node->file->logged = false;
+	evfs_file_mark_clean(fs, node);
+}
+
 int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 		   int (*step)(void *arg, struct evfs_err *err), void *arg,
 		   struct evfs_err *err)
@@ -178,7 +188,7 @@ int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 			     .arg = arg };
 	struct evfs_err local = { 0 };
 	struct evfs_file *file = node ? node->file : NULL;
-	bool dirty, clean = false;
+	bool dirty;
 	int rc;
 
 	if (!file)
@@ -186,24 +196,15 @@ int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 	(void)pthread_mutex_lock(&file->writer);
 	dirty = evfs_file_is_dirty(fs, node);
 	if (dirty && is_garbage(fs, file)) {
-		evfs_file_drop(node);
-		clean = true;
+		finish(fs, node);
+		dirty = false;
 	}
-	dirty = dirty && !clean && !is_orphan(fs, file);
-	if (!dirty && !step) {
-		rc = 0;
-	} else {
-		rc = seal_locked(&seal, dirty, &local);
-		if (seal.sealed) { /* whatever became of the step */
-			evfs_file_drop(node);
-			file->logged = false;
-			clean = true;
-		}
-	}
+	if (dirty && is_orphan(fs, file))
+		dirty = false;
+	rc = dirty || step ? seal_locked(&seal, dirty, &local) : 0;
+	if (seal.sealed) /* whatever became of the step */
+		finish(fs, node);
 	(void)pthread_mutex_unlock(&file->writer);
-	/* The list's pin may be the last one but the caller's. */
-	if (clean)
-		evfs_file_mark_clean(fs, node);
 	if (rc != 0 && err)
 		*err = local;
 	return rc;

@@ -69,6 +69,7 @@ int evfs_waits_init(struct evfs_fs *fs, struct evfs_err *err)
 	}
 	(void)pthread_condattr_destroy(&attr);
 	evfs_content_set_watch(fs->content, EVFS_CONTENT_WATCH_FS, &watch);
+	waits->inited = true;
 	return 0;
 }
 

@@ -30,6 +30,7 @@ struct evfs_waits {
 	unsigned n;               /* their number */
 	uint64_t arrivals;        /* counts `arrived` calls */
 	bool closed;              /* the mount ends: nobody waits any more */
+	bool inited;              /* evfs_waits_init() was called */
 };
 
 int evfs_waits_init(struct evfs_fs *fs, struct evfs_err *err) EVFS_MUST_USE;

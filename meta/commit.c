@@ -18,8 +18,8 @@
  * snapshot never holds a commit whose sync is not done.
  *
  * Failure modes. Content cannot be synced: no COMMIT, the transaction stays as
- * it is, the next attempt may succeed. COMMIT fails: SQLite has rolled back; all
- * that was not durable is gone, caches are dropped and everybody is told that
+ * it is, the next attempt may succeed. COMMIT fails: SQLite has rolled back;
+ * all that was not durable is gone, caches are dropped and everybody is told that
  * anything may have changed. (Room for the log is kept allocated ahead, so a
  * full disk is met in evfs_store_reserve and not here.) The sync of the log
  * fails: what the disk holds is unknown and nothing may build on it: no more

@@ -240,8 +240,8 @@ void evfs_content_set_watch(struct evfs_content *content, int slot,
 #define EVFS_CONTENT_WATCH_FS 0
 #define EVFS_CONTENT_WATCH_NET 1
 /* Calls arrived of all watches if a content became complete since the last
- * call. No lock. For whoever has committed chunks, after unlocking; evfs_content
- * _sync does it too, so that nobody waits longer than for the next commit. */
+ * call. No lock. For whoever has committed chunks, after unlocking; each
+ * evfs_content_sync does it too, so nobody waits longer than for a commit. */
 void evfs_content_tell_arrived(struct evfs_content *content);
 /* Call urgent, or unreachable, of all watches. No lock. */
 void evfs_content_ask(struct evfs_content *content, const evfs_hash *name,

@@ -327,6 +327,16 @@ int evfs_content_drop_idle(struct evfs_content *content, const evfs_hash *name,
 int evfs_content_take_apart(struct evfs_content *content,
 			    struct evfs_err *err) EVFS_MUST_USE;
 
+/* ---- meta/content_gc.c, meta/content_compact.c ---- */
+
+/* No lock held: what was done before is durable. */
+int evfs_content_settle(struct evfs_content *content, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* A step of compaction, with the reclaim lock held: copies about so many
+ * bytes. *ret_more is set where there is more. */
+int evfs_content_compact(struct evfs_content *content, uint64_t budget,
+			 bool *ret_more, struct evfs_err *err) EVFS_MUST_USE;
+
 /* ---- puts (meta/content_put.c) ---- */
 
 /* A chunk that the content needs and where it is. */
@@ -336,6 +346,7 @@ struct evfs_put_item {
 	bool pinned;    /* the chunk was here already, and is pinned */
 	bool in_base;   /* the linked base names it too */
 	bool pending;   /* not written yet: at `offset` of the source */
+	bool adopted;   /* the container is a blob that this put made */
 	struct evfs_container *container; /* pinned; NULL: zero chunk */
 	uint64_t offset; /* in it */
 };

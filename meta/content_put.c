@@ -208,10 +208,31 @@ void evfs_content_note_fresh(struct evfs_content *content,
 	content->fresh[content->n_fresh++] = *name;
 }
 
+/* A blob takes up its whole length, whatever of it is named; *done: the one
+ * that was noted last. */
+static int note_blob(struct evfs_content *content,
+		     const struct evfs_container *container,
+		     const struct evfs_container **done, struct evfs_err *err)
+{
+	uint64_t size;
+	int r;
+
+	if (container == *done)
+		return 0;
+	*done = container;
+	r = evfs_container_size(content->containers, container, &size, err);
+	if (r < 0)
+		return r;
+	return evfs_db_container_add(content->meta,
+				     evfs_container_id(container),
+				     EVFS_CONTAINER_BLOB, size, 0, err);
+}
+
 static int take_items(struct evfs_content *content,
 		      const struct evfs_content_put *put, bool counted,
 		      bool linked, bool object, struct evfs_err *err)
 {
+	const struct evfs_container *blob = NULL;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < put->n; i++) {
@@ -223,6 +244,8 @@ static int take_items(struct evfs_content *content,
 			item->offset,
 			counted && !(linked && item->in_base) ? 1 : 0, object,
 			err);
+		if (r == 0 && item->adopted)
+			r = note_blob(content, item->container, &blob, err);
 	}
 	return r;
 }

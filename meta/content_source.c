@@ -334,6 +334,7 @@ static int place_pending(struct cutter *cutter, bool *ret_adopted,
 		if (!item->pending)
 			continue;
 		item->pending = false;
+		item->adopted = true;
 		item->container = blob;
 		evfs_container_pin(set, blob);
 	}

@@ -312,18 +312,17 @@ int evfs_facts_each(struct evfs_facts *facts,
 
 	/* By actor and not by place: the callback may make new ones known. */
 	while (rc == 0) {
-		while (i > 0 && evfs_actor_cmp(facts->actors.sorted[i - 1].actor,
-					       last) > 0)
+		const struct evfs_actor_row *rows = facts->actors.sorted;
+
+		while (i > 0 && evfs_actor_cmp(rows[i - 1].actor, last) > 0)
 			i--;
 		while (i < facts->actors.n &&
-		       evfs_actor_cmp(facts->actors.sorted[i].actor,
-				      last) <= 0)
+		       evfs_actor_cmp(rows[i].actor, last) <= 0)
 			i++;
 		if (i == facts->actors.n)
 			break;
-		last = facts->actors.sorted[i].actor;
-		rc = facts_each_of(facts, facts->actors.sorted[i].id, each,
-				   arg, err);
+		last = rows[i].actor;
+		rc = facts_each_of(facts, rows[i].id, each, arg, err);
 	}
 	return rc;
 }

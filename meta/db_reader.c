@@ -9,7 +9,7 @@
 #include "meta/facts_priv.h"
 #include "meta/store.h"
 
-struct evfs_reader {
+struct evfs_db_reader {
 	struct evfs_meta *meta;     /* borrowed */
 	struct evfs_db *db;         /* borrowed: whose connection */
 	struct evfs_actors own;     /* as of the last snapshot; on disk only */
@@ -18,10 +18,10 @@ struct evfs_reader {
 	bool begun;                 /* a snapshot is open */
 };
 
-int evfs_reader_new(struct evfs_meta *meta, struct evfs_reader **ret,
-		    struct evfs_err *err)
+int evfs_db_reader_new(struct evfs_meta *meta, struct evfs_db_reader **ret,
+		       struct evfs_err *err)
 {
-	struct evfs_reader *reader = evfs_calloc(1, sizeof(*reader));
+	struct evfs_db_reader *reader = evfs_calloc(1, sizeof(*reader));
 
 	if (reader == NULL)
 		return evfs_err_set(err, EVFS_ENOMEM, "reader: out of memory");
@@ -37,7 +37,7 @@ int evfs_reader_new(struct evfs_meta *meta, struct evfs_reader **ret,
 	return 0;
 }
 
-void evfs_reader_free(struct evfs_reader *reader)
+void evfs_db_reader_free(struct evfs_db_reader *reader)
 {
 	if (reader == NULL)
 		return;
@@ -47,7 +47,7 @@ void evfs_reader_free(struct evfs_reader *reader)
 }
 
 /* In memory: commits until it has the lock with nothing uncommitted. */
-static int reader_begin_memory(struct evfs_reader *reader,
+static int reader_begin_memory(struct evfs_db_reader *reader,
 			       struct evfs_context *snap,
 			       struct evfs_err *err)
 {
@@ -73,7 +73,7 @@ static int reader_begin_memory(struct evfs_reader *reader,
 
 /* The first read is what takes the snapshot; until then BEGIN has done nothing.
  */
-static int reader_begin_disk(struct evfs_reader *reader,
+static int reader_begin_disk(struct evfs_db_reader *reader,
 			     struct evfs_context *snap, struct evfs_err *err)
 {
 	struct evfs_store *store = reader->meta->store;
@@ -97,8 +97,9 @@ static int reader_begin_disk(struct evfs_reader *reader,
 	return rc;
 }
 
-int evfs_reader_begin(struct evfs_reader *reader, struct evfs_context *snap,
-		      struct evfs_err *err)
+int evfs_db_reader_begin(struct evfs_db_reader *reader,
+			 struct evfs_context *snap,
+			 struct evfs_err *err)
 {
 	assert(!reader->begun);
 	return reader->meta->store->reader == NULL ?
@@ -106,7 +107,7 @@ int evfs_reader_begin(struct evfs_reader *reader, struct evfs_context *snap,
 		       reader_begin_disk(reader, snap, err);
 }
 
-void evfs_reader_end(struct evfs_reader *reader)
+void evfs_db_reader_end(struct evfs_db_reader *reader)
 {
 	assert(reader->begun);
 	reader->begun = false;
@@ -121,35 +122,36 @@ void evfs_reader_end(struct evfs_reader *reader)
 	pthread_mutex_unlock(&reader->meta->store->reader_lock);
 }
 
-size_t evfs_reader_actors(const struct evfs_reader *reader)
+size_t evfs_db_reader_actors(const struct evfs_db_reader *reader)
 {
 	return reader->actors->n;
 }
 
-evfs_actor evfs_reader_actor(const struct evfs_reader *reader, size_t i,
-			     uint64_t *ret_id)
+evfs_actor evfs_db_reader_actor(const struct evfs_db_reader *reader, size_t i,
+				uint64_t *ret_id)
 {
 	*ret_id = reader->actors->sorted[i].id;
 	return reader->actors->sorted[i].actor;
 }
 
-int64_t evfs_reader_key(const struct evfs_reader *reader, evfs_dot dot)
+int64_t evfs_db_reader_key(const struct evfs_db_reader *reader, evfs_dot dot)
 {
 	return evfs_actors_key(reader->actors, dot);
 }
 
-int64_t evfs_reader_make_key(uint64_t actor_id, uint64_t counter)
+int64_t evfs_db_reader_make_key(uint64_t actor_id, uint64_t counter)
 {
 	return evfs_key_make(actor_id, counter);
 }
 
-uint64_t evfs_reader_counter_max(void)
+uint64_t evfs_db_reader_counter_max(void)
 {
 	return EVFS_KEY_COUNTER_MAX;
 }
 
-int evfs_reader_seek(struct evfs_reader *reader, struct evfs_reader_row after,
-		     int64_t last, struct evfs_err *err)
+int evfs_db_reader_seek(struct evfs_db_reader *reader,
+			struct evfs_db_reader_row after,
+			int64_t last, struct evfs_err *err)
 {
 	int rc;
 
@@ -169,8 +171,9 @@ int evfs_reader_seek(struct evfs_reader *reader, struct evfs_reader_row after,
 	return 0;
 }
 
-int evfs_reader_next(struct evfs_reader *reader, struct evfs_reader_row *ret,
-		     struct evfs_err *err)
+int evfs_db_reader_next(struct evfs_db_reader *reader,
+			struct evfs_db_reader_row *ret,
+			struct evfs_err *err)
 {
 	int rc;
 
@@ -183,9 +186,9 @@ int evfs_reader_next(struct evfs_reader *reader, struct evfs_reader_row *ret,
 	return rc;
 }
 
-int evfs_reader_object(struct evfs_reader *reader, int64_t key,
-		       struct evfs_object **ret, size_t *ret_len,
-		       struct evfs_err *err)
+int evfs_db_reader_object(struct evfs_db_reader *reader, int64_t key,
+			  struct evfs_object **ret, size_t *ret_len,
+			  struct evfs_err *err)
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
 	int rc;

@@ -63,7 +63,7 @@ struct delta_member {
 
 struct evfs_delta {
 	struct evfs_meta *meta;     /* borrowed */
-	struct evfs_reader *reader; /* owned */
+	struct evfs_db_reader *reader; /* owned */
 	struct evfs_context peer;   /* what it has */
 	struct evfs_context snap;   /* what it will have at the end */
 	bool (*covers)(void *arg, evfs_ino ino, evfs_dot dot); /* or NULL */
@@ -72,9 +72,9 @@ struct evfs_delta {
 	size_t n_actors;
 	size_t at;                  /* the actor being walked */
 	bool seeking;               /* the first part has a running scan */
-	struct evfs_reader_row cursor; /* last row taken of the first part */
+	struct evfs_db_reader_row cursor; /* last row taken of the first part */
 	bool late;                  /* in the second part */
-	struct evfs_reader_row *rows; /* owned; the second part */
+	struct evfs_db_reader_row *rows; /* owned; the second part */
 	size_t n_rows, cap_rows, at_row;
 	struct evfs_idmap sent;     /* of struct delta_sent; owned */
 	int failed;                 /* an error ended it */
@@ -101,27 +101,27 @@ static void delta_add_actor(struct evfs_delta *delta, evfs_actor actor,
 	row->id = id;
 	row->from = evfs_context_get(&delta->peer, actor);
 	row->snap = evfs_context_get(&delta->snap, actor);
-	if (row->from > evfs_reader_counter_max())
-		row->from = evfs_reader_counter_max();
+	if (row->from > evfs_db_reader_counter_max())
+		row->from = evfs_db_reader_counter_max();
 }
 
 static int delta_start(struct evfs_delta *delta, struct evfs_err *err)
 {
 	size_t n;
 	size_t i;
-	int rc = evfs_reader_begin(delta->reader, &delta->snap, err);
+	int rc = evfs_db_reader_begin(delta->reader, &delta->snap, err);
 
 	if (rc != 0)
 		return rc;
-	n = evfs_reader_actors(delta->reader);
+	n = evfs_db_reader_actors(delta->reader);
 	delta->actors = evfs_calloc(n, sizeof(*delta->actors));
 	for (i = 0; i < n && delta->actors != NULL; i++) {
 		uint64_t id;
-		evfs_actor actor = evfs_reader_actor(delta->reader, i, &id);
+		evfs_actor actor = evfs_db_reader_actor(delta->reader, i, &id);
 
 		delta_add_actor(delta, actor, id);
 	}
-	evfs_reader_end(delta->reader);
+	evfs_db_reader_end(delta->reader);
 	return delta->actors != NULL ?
 		       0 :
 		       evfs_err_set(err, EVFS_ENOMEM, "delta: out of memory");
@@ -137,7 +137,7 @@ int evfs_delta_open(struct evfs_meta *meta, const struct evfs_context *peer,
 		rc = evfs_err_set(err, EVFS_ENOMEM, "delta: out of memory");
 	if (rc == 0) {
 		delta->meta = meta;
-		rc = evfs_reader_new(meta, &delta->reader, err);
+		rc = evfs_db_reader_new(meta, &delta->reader, err);
 	}
 	if (rc == 0)
 		rc = delta_start(delta, err);
@@ -161,7 +161,7 @@ void evfs_delta_close(struct evfs_delta *delta)
 		evfs_free(node);
 	}
 	evfs_idmap_fini(&delta->sent);
-	evfs_reader_free(delta->reader);
+	evfs_db_reader_free(delta->reader);
 	evfs_context_fini(&delta->peer);
 	evfs_context_fini(&delta->snap);
 	evfs_free(delta->actors);
@@ -215,7 +215,7 @@ static bool delta_passed(const struct evfs_delta *delta,
 	uint64_t reached = delta->late ?
 				   UINT64_MAX :
 				   (uint64_t)delta->cursor.dot &
-					   evfs_reader_counter_max();
+					   evfs_db_reader_counter_max();
 	size_t i;
 
 	for (i = 0; i < object->n_log; i++) {
@@ -328,14 +328,14 @@ static int group_add(struct delta_batch *batch, int64_t key,
 static int group_visit(struct evfs_delta *delta, struct delta_batch *batch,
 		       evfs_ino ino, bool covered_too, struct evfs_err *err)
 {
-	int64_t key = evfs_reader_key(delta->reader, ino);
+	int64_t key = evfs_db_reader_key(delta->reader, ino);
 	struct evfs_object *object;
 	size_t len;
 	int rc;
 
 	if (key < 0 || evfs_idmap_get(&batch->in_group, (uint64_t)key) != NULL)
 		return 0;
-	rc = evfs_reader_object(delta->reader, key, &object, &len, err);
+	rc = evfs_db_reader_object(delta->reader, key, &object, &len, err);
 	if (rc != 0 || object == NULL)
 		return rc;
 	if ((!covered_too && delta_all_covered(delta, object)) ||
@@ -396,7 +396,7 @@ static struct delta_member *group_above(const struct evfs_delta *delta,
 	size_t i;
 
 	for (i = 0; i < member->object->n_links; i++) {
-		int64_t key = evfs_reader_key(
+		int64_t key = evfs_db_reader_key(
 			delta->reader, member->object->links[i].place.parent);
 		struct delta_member *above;
 
@@ -472,13 +472,15 @@ static int delta_list_late(struct evfs_delta *delta, struct evfs_err *err)
 {
 	const struct delta_actor *now = &delta->actors[delta->at];
 	uint64_t above = now->snap > now->from ? now->snap : now->from;
-	struct evfs_reader_row after = {
-		.dot = evfs_reader_make_key(now->id, above),
+	struct evfs_db_reader_row after = {
+		.dot = evfs_db_reader_make_key(now->id, above),
 		.object = INT64_MAX
 	};
-	int rc = evfs_reader_seek(
+	int rc = evfs_db_reader_seek(
 		delta->reader, after,
-		evfs_reader_make_key(now->id, evfs_reader_counter_max()), err);
+		evfs_db_reader_make_key(now->id,
+					evfs_db_reader_counter_max()),
+		err);
 
 	delta->n_rows = 0;
 	delta->at_row = 0;
@@ -487,7 +489,7 @@ static int delta_list_late(struct evfs_delta *delta, struct evfs_err *err)
 			      &delta->cap_rows, sizeof(*delta->rows)) != 0)
 			return evfs_err_set(err, EVFS_ENOMEM,
 					    "delta: out of memory");
-		rc = evfs_reader_next(delta->reader,
+		rc = evfs_db_reader_next(delta->reader,
 				      &delta->rows[delta->n_rows], err);
 		if (rc <= 0)
 			break;
@@ -503,21 +505,22 @@ static int delta_list_late(struct evfs_delta *delta, struct evfs_err *err)
 static int delta_seek(struct evfs_delta *delta, struct evfs_err *err)
 {
 	const struct delta_actor *now = &delta->actors[delta->at];
-	int64_t start = evfs_reader_make_key(now->id, now->from);
+	int64_t start = evfs_db_reader_make_key(now->id, now->from);
 
 	if (delta->cursor.dot < start ||
-	    delta->cursor.dot > evfs_reader_make_key(
-					now->id, evfs_reader_counter_max()))
-		delta->cursor = (struct evfs_reader_row){ .dot = start,
+	    delta->cursor.dot > evfs_db_reader_make_key(
+					now->id, evfs_db_reader_counter_max()))
+		delta->cursor = (struct evfs_db_reader_row){ .dot = start,
 							  .object =
 								  INT64_MAX };
 	delta->seeking = true;
-	return evfs_reader_seek(delta->reader, delta->cursor,
-				evfs_reader_make_key(now->id, now->snap), err);
+	return evfs_db_reader_seek(delta->reader, delta->cursor,
+				evfs_db_reader_make_key(now->id, now->snap),
+				err);
 }
 
 /* The next row that the peer's vector does not cover. 1: *ret; 0: the end. */
-static int delta_row(struct evfs_delta *delta, struct evfs_reader_row *ret,
+static int delta_row(struct evfs_delta *delta, struct evfs_db_reader_row *ret,
 		     struct evfs_err *err)
 {
 	int rc;
@@ -538,7 +541,7 @@ static int delta_row(struct evfs_delta *delta, struct evfs_reader_row *ret,
 			if (rc != 0)
 				return rc;
 		}
-		rc = evfs_reader_next(delta->reader, ret, err);
+		rc = evfs_db_reader_next(delta->reader, ret, err);
 		if (rc < 0)
 			return rc;
 		if (rc > 0) {
@@ -554,15 +557,15 @@ static int delta_row(struct evfs_delta *delta, struct evfs_reader_row *ret,
 
 /* One row: its group, unless it was sent. *ret_sent tells. */
 static int delta_take_row(struct evfs_delta *delta, struct delta_batch *batch,
-			  const struct evfs_reader_row *row, bool *ret_sent,
+			  const struct evfs_db_reader_row *row, bool *ret_sent,
 			  struct evfs_err *err)
 {
 	const struct delta_actor *now = &delta->actors[delta->at];
 	struct evfs_object *object;
 	evfs_dot dot;
 	size_t len;
-	int rc = evfs_reader_object(delta->reader, row->object, &object, &len,
-				    err);
+	int rc = evfs_db_reader_object(delta->reader, row->object, &object,
+				       &len, err);
 
 	*ret_sent = false;
 	if (rc != 0 || object == NULL)
@@ -589,7 +592,7 @@ static int delta_take_row(struct evfs_delta *delta, struct delta_batch *batch,
 static int delta_fill(struct evfs_delta *delta, struct delta_batch *batch,
 		      size_t groups_max, bool *ret_done, struct evfs_err *err)
 {
-	struct evfs_reader_row row;
+	struct evfs_db_reader_row row;
 	size_t groups = 0;
 	int rc = 1;
 
@@ -623,11 +626,11 @@ int evfs_delta_next(struct evfs_delta *delta, size_t groups_max,
 	if (delta->failed != 0)
 		return evfs_err_set(err, delta->failed,
 				    "this exchange has failed");
-	rc = evfs_reader_begin(delta->reader, NULL, err);
+	rc = evfs_db_reader_begin(delta->reader, NULL, err);
 	if (rc != 0)
 		return rc;
 	rc = delta_fill(delta, &batch, groups_max, &done, err);
-	evfs_reader_end(delta->reader);
+	evfs_db_reader_end(delta->reader);
 	evfs_free(batch.group);
 	if (rc != 0) {
 		/* The cursor has gone past what the caller will not get. */

@@ -186,6 +186,17 @@ static bool same_attrs(const struct evfs_object *a,
 	return true;
 }
 
+/* Do concurrent versions stand beside another link now? */
+static bool siblings_moved(const struct evfs_object *a,
+			   const struct evfs_object *b)
+{
+	const struct evfs_link *was = evfs_object_sibling_link(a);
+	const struct evfs_link *is = evfs_object_sibling_link(b);
+
+	return b->n_versions > 1 && was != NULL && is != NULL &&
+	       evfs_stamp_cmp(&was->id, &is->id) != 0;
+}
+
 /* Rows tell of themselves; this is for names that show another version, or the
  * same with other attributes. */
 static void note_rest(struct evfs_index *ix, const struct showing *old,
@@ -196,8 +207,9 @@ static void note_rest(struct evfs_index *ix, const struct showing *old,
 
 	if (a == NULL)
 		return;
+	again = !same_versions(a, b) || a->n_links != b->n_links ||
+		siblings_moved(a, b);
 	/* The order of links under one name follows the stamps of places. */
-	again = !same_versions(a, b) || a->n_links != b->n_links;
 	for (size_t i = 0; i < b->n_links; i++) {
 		const struct evfs_link *was = same_link(old, &b->links[i]);
 
@@ -216,27 +228,28 @@ static void note_rest(struct evfs_index *ix, const struct showing *old,
 		evfs_index_note_attr(ix, b->ino);
 }
 
-static int settle_unsealed(struct evfs_index *ix, const struct showing *old,
+/* Was it shown without a version, is it still? A version, or the loss of its
+ * last name, ends that for good. */
+static int settle_unsealed(struct evfs_index *ix, struct showing *old,
 			   struct showing *now, struct evfs_err *err)
 {
-	bool alive = false, flagged = false;
+	const struct evfs_object *first =
+		old->object != NULL ? old->object : now->object;
+	bool alive = false, flagged;
 	int ret;
 
-	if (now->object->kind != EVFS_KIND_FILE ||
-	    (now->object->n_versions > 0 &&
-	     (old->object == NULL || old->object->n_versions > 0)))
+	if (first->kind != EVFS_KIND_FILE || first->n_versions > 0)
 		return 0;
-	ret = evfs_facts_is_unsealed(ix->facts, now->object->ino, &flagged,
-				     err);
+	ret = evfs_facts_is_unsealed(ix->facts, first->ino, &flagged, err);
 	if (ret != 0 || !flagged)
 		return ret;
 	for (size_t i = 0; i < now->object->n_links; i++)
 		alive |= now->object->links[i].alive.n > 0;
+	old->unsealed = old->object != NULL;
 	now->unsealed = alive && now->object->n_versions == 0;
 	if (now->unsealed)
 		return 0;
-	return evfs_facts_set_unsealed(ix->facts, now->object->ino, false,
-				       err);
+	return evfs_facts_set_unsealed(ix->facts, first->ino, false, err);
 }
 
 static int put_file(struct evfs_index *ix, const struct evfs_object *before,
@@ -244,14 +257,8 @@ static int put_file(struct evfs_index *ix, const struct evfs_object *before,
 {
 	struct showing old = { before, false };
 	struct showing now = { object, false };
-	int ret = 0;
+	int ret = settle_unsealed(ix, &old, &now, err);
 
-	if (before != NULL && before->kind == EVFS_KIND_FILE &&
-	    before->n_versions == 0)
-		ret = evfs_facts_is_unsealed(ix->facts, before->ino,
-					     &old.unsealed, err);
-	if (ret == 0)
-		ret = settle_unsealed(ix, &old, &now, err);
 	if (ret == 0)
 		ret = evfs_index_past(ix, before, object, err);
 	if (ret == 0)

@@ -30,17 +30,11 @@ struct evfs_index {
 
 /* ---- index_rows.c: rows of names, and what is counted by them ---- */
 
-struct evfs_name_key {
-	evfs_ino parent;
-	const uint8_t *name; /* borrowed */
-	size_t name_len;
-};
-
 int evfs_index_row_add(struct evfs_index *ix, const struct evfs_place *place,
 		       const struct evfs_object *object,
 		       const evfs_stamp *link, struct evfs_err *err)
 	EVFS_MUST_USE;
-/* The row as it is now, with its `multi` flag as `was_multi`. */
+/* object: in the state that the row was added with. */
 int evfs_index_row_remove(struct evfs_index *ix,
 			  const struct evfs_place *place,
 			  const struct evfs_object *object,

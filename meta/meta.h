@@ -132,8 +132,8 @@ evfs_hash evfs_meta_durable_root(struct evfs_meta *meta);
  * durable before any of its dots is). Only for meta/tree.c's transactions. */
 int evfs_meta_next_dot(struct evfs_meta *meta, evfs_dot *ret,
 		       struct evfs_err *err) EVFS_MUST_USE;
-/* Locked. A clock reading greater than `over_ns`. The clock itself moves on, but
- * is not dragged along by over_ns (the value replaced may come from a clock
+/* Locked. A clock reading greater than `over_ns`. The clock itself moves on,
+ * but is not dragged along by over_ns (the value replaced may come from a clock
  * that is far ahead): readings grow unless over_ns made an earlier one
  * greater. */
 uint64_t evfs_meta_stamp(struct evfs_meta *meta, uint64_t over_ns);

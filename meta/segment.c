@@ -38,6 +38,12 @@ int evfs_containers_new(const char *dir, struct evfs_containers **ret,
 	return 0;
 }
 
+/* By anybody but the queue for the next sync? */
+static bool is_needed_locked(const struct evfs_container *container)
+{
+	return container->pins > (container->dirty ? 1u : 0u);
+}
+
 void evfs_containers_free(struct evfs_containers *set)
 {
 	if (!set)
@@ -46,7 +52,7 @@ void evfs_containers_free(struct evfs_containers *set)
 		struct evfs_container *last = set->all[set->n - 1];
 
 		/* Whoever reads or writes content is done before. */
-		assert(last->pins == (last->dirty ? 1u : 0u));
+		assert(!is_needed_locked(last));
 		evfs_containers_forget_locked(set, set->n - 1);
 	}
 	pthread_mutex_destroy(&set->mutex);
@@ -114,6 +120,7 @@ void evfs_containers_forget_locked(struct evfs_containers *set, size_t at)
 
 	if (set->current == container)
 		set->current = NULL;
+	evfs_container_unmark_dirty_locked(set, container);
 	evfs_container_close_fd_locked(set, container);
 	evfs_free(container->memory);
 	evfs_free(container);
@@ -147,8 +154,7 @@ void evfs_containers_cut(struct evfs_containers *set, uint64_t id,
 
 	pthread_mutex_lock(&set->mutex);
 	container = find_locked(set, id);
-	if (container && !set->dir &&
-	    container->pins == (container->dirty ? 1u : 0u) &&
+	if (container && !set->dir && !is_needed_locked(container) &&
 	    bytes < container->end)
 		container->end = bytes;
 	pthread_mutex_unlock(&set->mutex);
@@ -165,15 +171,27 @@ evfs_container_kind(const struct evfs_container *container)
 	return container->kind;
 }
 
-uint64_t evfs_container_end(struct evfs_containers *set,
-			    const struct evfs_container *container)
+int evfs_container_size(struct evfs_containers *set,
+			const struct evfs_container *container, uint64_t *ret,
+			struct evfs_err *err)
 {
-	uint64_t end;
+	evfs_cleanup_free char *path = NULL;
+	struct stat st;
 
-	pthread_mutex_lock(&set->mutex);
-	end = container->end;
-	pthread_mutex_unlock(&set->mutex);
-	return end;
+	if (container->kind == EVFS_CONTAINER_SEGMENT) {
+		pthread_mutex_lock(&set->mutex);
+		*ret = container->end;
+		pthread_mutex_unlock(&set->mutex);
+		return 0;
+	}
+	path = evfs_container_path(set, container->kind, container->id);
+	if (!path)
+		return evfs_err_set(err, EVFS_ENOMEM, "containers: no memory");
+	if (stat(path, &st) < 0)
+		return evfs_err_sys(err, errno, "content: container %llu",
+				    (unsigned long long)container->id);
+	*ret = (uint64_t)st.st_size;
+	return 0;
 }
 
 struct evfs_container *evfs_containers_pin(struct evfs_containers *set,
@@ -455,8 +473,8 @@ bool evfs_containers_remove(struct evfs_containers *set, uint64_t id)
 	container = find_locked(set, id);
 	if (container && set->dir)
 		path = evfs_container_path(set, container->kind, id);
-	if (container && container->pins == 0 && container != set->current &&
-	    (path || !set->dir)) {
+	if (container && !is_needed_locked(container) &&
+	    container != set->current && (path || !set->dir)) {
 		evfs_containers_forget_locked(
 			set, evfs_containers_search_locked(set, id));
 		done = true;
@@ -479,7 +497,7 @@ size_t evfs_containers_idle(struct evfs_containers *set, uint64_t from,
 	     i < set->n && n < max; i++) {
 		struct evfs_container *container = set->all[i];
 
-		if (container->pins == 0 && container != set->current)
+		if (!is_needed_locked(container) && container != set->current)
 			ret[n++] = container->id;
 	}
 	pthread_mutex_unlock(&set->mutex);

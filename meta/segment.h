@@ -54,9 +54,10 @@ void evfs_containers_cut(struct evfs_containers *set, uint64_t id,
 uint64_t evfs_container_id(const struct evfs_container *container);
 enum evfs_container_kind
 evfs_container_kind(const struct evfs_container *container);
-/* Where it ends now. */
-uint64_t evfs_container_end(struct evfs_containers *set,
-			    const struct evfs_container *container);
+/* How long it is now; of a blob, with its holes. */
+int evfs_container_size(struct evfs_containers *set,
+			const struct evfs_container *container, uint64_t *ret,
+			struct evfs_err *err) EVFS_MUST_USE;
 
 /* By number, pinned; NULL: there is none. */
 struct evfs_container *evfs_containers_pin(struct evfs_containers *set,

@@ -203,13 +203,12 @@ int evfs_container_scan(struct evfs_containers *set,
 	uint64_t at = *offset ? *offset : EVFS_SEGMENT_HEADER;
 	uint8_t window[4096];
 	uint64_t end;
+	int r = evfs_container_size(set, container, &end, err);
 
-	end = evfs_container_end(set, container);
-	while (at + EVFS_SEGMENT_RECORD <= end) {
+	while (r == 0 && at + EVFS_SEGMENT_RECORD <= end) {
 		size_t len = end - at < sizeof(window) ? (size_t)(end - at)
 						       : sizeof(window);
 		size_t i;
-		int r;
 
 		/* The usual case needs one header; only behind a gap is it
 		 * searched for. */
@@ -229,8 +228,9 @@ int evfs_container_scan(struct evfs_containers *set,
 				break;
 		at += i;
 	}
-	*offset = end;
-	return 0;
+	if (r == 0)
+		*offset = end;
+	return r;
 }
 
 int evfs_container_punch(struct evfs_containers *set,
@@ -274,6 +274,28 @@ void evfs_container_mark_dirty_locked(struct evfs_containers *set,
 	set->n_dirty++;
 }
 
+/* It is to be removed: out of the queue. */
+void evfs_container_unmark_dirty_locked(struct evfs_containers *set,
+					struct evfs_container *container)
+{
+	struct evfs_container *before = NULL;
+
+	if (!container->dirty)
+		return;
+	for (struct evfs_container *at = set->dirty_head; at != container;
+	     at = at->dirty_next)
+		before = at;
+	if (before)
+		before->dirty_next = container->dirty_next;
+	else
+		set->dirty_head = container->dirty_next;
+	if (set->dirty_tail == container)
+		set->dirty_tail = before;
+	container->dirty = false;
+	container->pins--;
+	set->n_dirty--;
+}
+
 /* The head of the queue; its pin and a hold of its descriptor go to the
  * caller. */
 static int take_dirty(struct evfs_containers *set,
@@ -285,7 +307,10 @@ static int take_dirty(struct evfs_containers *set,
 
 	pthread_mutex_lock(&set->mutex);
 	container = set->dirty_head;
-	assert(container);
+	if (!container) { /* removed meanwhile */
+		pthread_mutex_unlock(&set->mutex);
+		return 0;
+	}
 	r = evfs_container_open_fd_locked(set, container, err);
 	if (r == 0) {
 		set->dirty_head = container->dirty_next;
@@ -328,7 +353,7 @@ static int sync_one(struct evfs_containers *set, struct evfs_err *err)
 	int r;
 
 	r = take_dirty(set, &container, &end, err);
-	if (r < 0)
+	if (r < 0 || !container)
 		return r;
 	if (container->failed)
 		r = write_again(container->fd, container->id,

@@ -51,6 +51,8 @@ void evfs_container_close_fd_locked(struct evfs_containers *set,
 				    struct evfs_container *container);
 void evfs_container_mark_dirty_locked(struct evfs_containers *set,
 				      struct evfs_container *container);
+void evfs_container_unmark_dirty_locked(struct evfs_containers *set,
+					struct evfs_container *container);
 /* Makes the directories, removes files that nothing names, and picks the
  * segment to go on with. Once. */
 int evfs_containers_prepare_locked(struct evfs_containers *set,

@@ -87,7 +87,13 @@ bool evfs_tx_has_edit(const struct evfs_tx *tx, evfs_ino ino);
 /* The copy to change, and this operation's dot for it. */
 int evfs_tx_edit(struct evfs_tx *tx, evfs_ino ino, struct evfs_object **ret,
 		 evfs_dot *ret_dot) EVFS_MUST_USE;
+/* Adds a copy or a new object, with this operation's dot for it. Takes the
+ * object, also on failure; NULL: out of memory. */
+int evfs_tx_add_edit(struct evfs_tx *tx, struct evfs_object *object,
+		     evfs_dot dot) EVFS_MUST_USE;
 uint64_t evfs_tx_stamp(struct evfs_tx *tx, uint64_t over_ns);
+
+/* ---- edits (tree_edit.c) ---- */
 
 /* A name in a directory. */
 struct evfs_where {
@@ -220,15 +226,27 @@ int evfs_tx_vacate(struct evfs_tx *tx, evfs_ino dir,
 		   const struct evfs_entry *entry,
 		   const struct evfs_entry *spare,
 		   const struct evfs_entry *moved_first) EVFS_MUST_USE;
-int evfs_tx_shows_only(struct evfs_tx *tx, const struct evfs_member_link *member,
-		       bool *ret) EVFS_MUST_USE;
-int evfs_tx_shared_top(struct evfs_tx *tx, const struct evfs_member_link *member,
-		       bool *ret) EVFS_MUST_USE;
+int evfs_tx_shows_only(struct evfs_tx *tx,
+		       const struct evfs_member_link *member, bool *ret) EVFS_MUST_USE;
+int evfs_tx_shared_top(struct evfs_tx *tx,
+		       const struct evfs_member_link *member, bool *ret) EVFS_MUST_USE;
 int evfs_tx_isolate(struct evfs_tx *tx, const struct evfs_beside *at,
 		    const struct evfs_member_link *member) EVFS_MUST_USE;
 int evfs_tx_leave_name(struct evfs_tx *tx, const struct evfs_beside *at,
 		       const struct evfs_member_link *member) EVFS_MUST_USE;
 int evfs_tx_drop_sibling(struct evfs_tx *tx, evfs_ino dir,
 			 const struct evfs_entry *entry) EVFS_MUST_USE;
+
+/* ---- choosing (tree_choose.c) ---- */
+
+/* The link that both show a content of; NULL: none. */
+const struct evfs_member_link *
+evfs_tx_shared_link(const struct evfs_entry *source,
+		    const struct evfs_entry *target);
+/* The content of source, a sibling, replaces that of its plain name; they
+ * share this link. */
+int evfs_tx_choose(struct evfs_tx *tx, const struct evfs_spot *source,
+		   const struct evfs_spot *target,
+		   const struct evfs_member_link *link) EVFS_MUST_USE;
 
 #endif

@@ -45,7 +45,8 @@ static evfs_dot naming_dot(const struct evfs_entry *entry)
 	return m->n_dots > 0 ? m->dots[0] : m->ino;
 }
 
-/* When it came to be what it is: a content by its version, else by its place. */
+/* When it came to be what it is: a content by its version, else by its
+ * place. */
 static int age_of(struct evfs_meta *meta, const struct evfs_entry *entry,
 		  evfs_stamp *ret, struct evfs_err *err)
 {

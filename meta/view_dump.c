@@ -56,18 +56,23 @@ static const char *kind_text(enum evfs_kind kind)
 int evfs_view_escape(struct evfs_buf *out, const void *data, size_t len)
 {
 	const uint8_t *bytes = data;
+	uint8_t *at = evfs_buf_reserve(out, 4 * len);
 
+	if (at == NULL)
+		return EVFS_ENOMEM;
 	for (size_t i = 0; i < len; i++) {
 		uint8_t c = bytes[i];
-		int ret;
 
-		if (c > 0x20 && c < 0x7f && c != '\\' && c != '=')
-			ret = evfs_buf_put_u8(out, c);
-		else
-			ret = evfs_buf_printf(out, "\\%03o", c);
-		if (ret != 0)
-			return ret;
+		if (c > 0x20 && c < 0x7f && c != '\\' && c != '=') {
+			*at++ = c;
+			continue;
+		}
+		*at++ = '\\';
+		*at++ = (uint8_t)('0' + (c >> 6));
+		*at++ = (uint8_t)('0' + ((c >> 3) & 7));
+		*at++ = (uint8_t)('0' + (c & 7));
 	}
+	out->len = (size_t)(at - out->data);
 	return 0;
 }
 

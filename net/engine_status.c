@@ -64,12 +64,14 @@ static int weigh(struct evfs_engine *engine,
 	uint64_t now_ns = evfs_engine_now(engine);
 	int r;
 
+	if (evfs_context_contains(context, &engine->durable)) {
+		*weight = (struct evfs_weight){ .news = engine->news };
+		return 0;
+	}
 	if (weight->news == engine->news ||
 	    (weight->changes > WEIGH_MAX && now_ns - weight->ns < KEEP_NS))
 		return 0;
 	*weight = (struct evfs_weight){ .news = engine->news, .ns = now_ns };
-	if (evfs_context_contains(context, &engine->durable))
-		return 0;
 	evfs_meta_lock(engine->meta);
 	r = evfs_delta_count(engine->meta, context, COUNT_MAX,
 			     &weight->changes, err);

@@ -12,185 +12,23 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "net/loop_priv.h"
 
 #define QUEUE_MAX (8u << 20) /* bytes that a pipe takes */
 #define WALL_START 1700000000000000000ULL
 
-struct pipe {
-	struct evfs_buf queue;   /* not given to the network yet */
-	struct evfs_buf stalled; /* arrived, and held */
-	uint64_t last_ns;        /* latest arrival so far */
-	unsigned flying;         /* pieces under way */
-	bool pumping;            /* a PUMP event is under way */
-	bool full;               /* a send was refused */
-	bool held;               /* by the receiver */
-};
-
-struct end {
-	unsigned node;
-	evfs_conn id;
-	bool open;    /* reported as opened, and not closed since */
-	bool closed;  /* its engine is done with it */
-	struct pipe out[EVFS_CHANNELS];
-};
-
-struct conn {
-	struct conn *next;
-	struct end ends[2]; /* [0] has dialled */
-	bool torn;
-	bool finishing[2];  /* the end has closed; the other is to hear of it */
-	unsigned refs;      /* events under way */
-};
-
-enum event_kind { EV_ACCEPT, EV_OPENED, EV_FAILED, EV_PUMP, EV_ARRIVE,
-		  EV_CLOSED, EV_UNSTALL, EV_DURABLE, EV_CALL };
-
-struct event {
-	uint64_t time_ns;
-	uint64_t seq; /* order of equal times */
-	enum event_kind kind;
-	struct conn *conn;
-	unsigned from; /* end that sends, or hears */
-	enum evfs_channel channel;
-	unsigned node;
-	uint64_t life;         /* of the node's engine */
-	struct evfs_buf data;  /* ARRIVE */
-	void (*call)(void *arg);
-	void *arg;
-};
-
-struct loop_node {
-	struct evfs_loop *loop;
-	unsigned index;
-	uint64_t id;
-	struct evfs_engine *engine;
-	uint64_t life;    /* counts engines */
-	uint64_t tick_ns;
-	uint64_t rng;
-	int64_t skew_ns;
-	bool news;        /* a DURABLE event is under way */
-	struct evfs_env env;
-	struct evfs_transport transport;
-};
-
-struct evfs_loop {
-	struct evfs_loop_options options;
-	uint64_t now_ns, seq, rng, bytes;
-	evfs_conn last_id;
-	struct loop_node nodes[EVFS_LOOP_NODES_MAX];
-	unsigned n_nodes;
-	bool down[EVFS_LOOP_NODES_MAX][EVFS_LOOP_NODES_MAX];
-	struct conn *conns;
-	struct event **heap; /* owned; a binary heap by (time, seq) */
-	size_t n_heap, cap_heap;
-};
-
-/* ---- chance: splitmix64 (Steele, Lea, Flood 2014) ---- */
-
-static uint64_t mix(uint64_t *state)
-{
-	uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
-
-static uint64_t below(struct evfs_loop *loop, uint64_t n)
-{
-	return n == 0 ? 0 : mix(&loop->rng) % n;
-}
-
-static uint64_t delay(struct evfs_loop *loop)
-{
-	const struct evfs_loop_options *o = &loop->options;
-
-	return o->delay_min_ns + below(loop, o->delay_max_ns -
-						     o->delay_min_ns + 1);
-}
-
-/* ---- the heap of events ---- */
-
-static bool is_before(const struct event *a, const struct event *b)
-{
-	return a->time_ns != b->time_ns ? a->time_ns < b->time_ns :
-					  a->seq < b->seq;
-}
-
-static void swap(struct evfs_loop *loop, size_t a, size_t b)
-{
-	struct event *event = loop->heap[a];
-
-	loop->heap[a] = loop->heap[b];
-	loop->heap[b] = event;
-}
-
-static bool push(struct evfs_loop *loop, struct event *event)
-{
-	size_t i = loop->n_heap;
-
-	event->seq = ++loop->seq;
-	if (event->time_ns < loop->now_ns)
-		event->time_ns = loop->now_ns;
-	if (evfs_grow((void **)&loop->heap, i, &loop->cap_heap,
-		      sizeof(struct event *)) < 0)
-		return false;
-	loop->heap[loop->n_heap++] = event;
-	while (i > 0 && is_before(event, loop->heap[(i - 1) / 2])) {
-		swap(loop, i, (i - 1) / 2);
-		i = (i - 1) / 2;
-	}
-	if (event->conn != NULL)
-		event->conn->refs++;
-	return true;
-}
-
-static struct event *pop(struct evfs_loop *loop)
-{
-	struct event *first = loop->heap[0];
-	size_t i = 0, child;
-
-	loop->heap[0] = loop->heap[--loop->n_heap];
-	while ((child = 2 * i + 1) < loop->n_heap) {
-		if (child + 1 < loop->n_heap &&
-		    is_before(loop->heap[child + 1], loop->heap[child]))
-			child++;
-		if (!is_before(loop->heap[child], loop->heap[i]))
-			break;
-		swap(loop, i, child);
-		i = child;
-	}
-	return first;
-}
-
-static struct event *post(struct evfs_loop *loop, enum event_kind kind,
-			  uint64_t time_ns, struct conn *conn, unsigned from)
-{
-	struct event *event = evfs_calloc(1, sizeof(*event));
-
-	/* a test that runs out of memory has nothing left to say */
-	if (event == NULL)
-		abort();
-	event->kind = kind;
-	event->time_ns = time_ns;
-	event->conn = conn;
-	event->from = from;
-	if (!push(loop, event))
-		abort();
-	return event;
-}
-
 /* ---- connections ---- */
 
-static bool is_down(const struct evfs_loop *loop, const struct conn *conn)
+static bool is_down(const struct evfs_loop *loop,
+		    const struct evfs_loop_conn *conn)
 {
 	return loop->down[conn->ends[0].node][conn->ends[1].node];
 }
 
-static struct conn *find(struct evfs_loop *loop, evfs_conn id, unsigned node,
-			 unsigned *ret_end)
+static struct evfs_loop_conn *find(struct evfs_loop *loop, evfs_conn id,
+				   unsigned node, unsigned *ret_end)
 {
-	struct conn *conn;
+	struct evfs_loop_conn *conn;
 	unsigned i;
 
 	for (conn = loop->conns; conn != NULL; conn = conn->next)
@@ -203,7 +41,7 @@ static struct conn *find(struct evfs_loop *loop, evfs_conn id, unsigned node,
 	return NULL;
 }
 
-static void free_conn(struct conn *conn)
+static void free_conn(struct evfs_loop_conn *conn)
 {
 	int i, k;
 
@@ -218,10 +56,10 @@ static void free_conn(struct conn *conn)
 /* Frees connections that nobody can hear of any more. */
 static void reap(struct evfs_loop *loop)
 {
-	struct conn **at = &loop->conns;
+	struct evfs_loop_conn **at = &loop->conns;
 
 	while (*at != NULL) {
-		struct conn *conn = *at;
+		struct evfs_loop_conn *conn = *at;
 
 		if (conn->refs > 0 || !conn->ends[0].closed ||
 		    !conn->ends[1].closed) {
@@ -233,7 +71,7 @@ static void reap(struct evfs_loop *loop)
 	}
 }
 
-static void tear(struct evfs_loop *loop, struct conn *conn)
+static void tear(struct evfs_loop *loop, struct evfs_loop_conn *conn)
 {
 	unsigned i, k;
 
@@ -247,13 +85,16 @@ static void tear(struct evfs_loop *loop, struct conn *conn)
 		}
 		/* one end may notice much later than the other */
 		if (!conn->ends[i].closed)
-			(void)post(loop, EV_CLOSED, loop->now_ns +
-				   delay(loop) * (1 + below(loop, 20)),
-				   conn, i);
+			(void)evfs_loop_post(
+				loop, EVFS_LOOP_CLOSED,
+				loop->now_ns +
+					evfs_loop_delay(loop) *
+						(1 + evfs_loop_below(loop, 20)),
+				conn, i);
 	}
 }
 
-static bool is_drained(const struct end *end)
+static bool is_drained(const struct evfs_loop_end *end)
 {
 	int k;
 
@@ -266,15 +107,17 @@ static bool is_drained(const struct end *end)
 
 /* An end that has closed tells the other when all that it sent has arrived.
  */
-static void finish(struct evfs_loop *loop, struct conn *conn, unsigned from)
+static void finish(struct evfs_loop *loop, struct evfs_loop_conn *conn,
+		   unsigned from)
 {
 	if (!conn->ends[from].closed || conn->torn || conn->finishing[from] ||
 	    !is_drained(&conn->ends[from]))
 		return;
 	conn->finishing[from] = true;
 	if (!conn->ends[!from].closed)
-		(void)post(loop, EV_CLOSED, loop->now_ns + delay(loop), conn,
-			   !from);
+		(void)evfs_loop_post(loop, EVFS_LOOP_CLOSED,
+				     loop->now_ns + evfs_loop_delay(loop), conn,
+				     !from);
 }
 
 /* ---- what engines call ---- */
@@ -282,10 +125,10 @@ static void finish(struct evfs_loop *loop, struct conn *conn, unsigned from)
 static evfs_conn node_dial(void *ctx, uint64_t node, const char *address,
 			   const char *key)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 	struct evfs_loop *loop = self->loop;
 	unsigned target = EVFS_LOOP_NODES_MAX;
-	struct conn *conn;
+	struct evfs_loop_conn *conn;
 
 	(void)node;
 	(void)key;
@@ -303,27 +146,29 @@ static evfs_conn node_dial(void *ctx, uint64_t node, const char *address,
 	conn->ends[1].closed = true; /* until it has heard of it */
 	conn->next = loop->conns;
 	loop->conns = conn;
-	(void)post(loop, EV_ACCEPT, loop->now_ns + delay(loop), conn, 0);
+	(void)evfs_loop_post(loop, EVFS_LOOP_ACCEPT,
+			     loop->now_ns + evfs_loop_delay(loop), conn, 0);
 	return conn->ends[0].id;
 }
 
-static void pump(struct evfs_loop *loop, struct conn *conn, unsigned from,
-		 enum evfs_channel channel, uint64_t time_ns)
+static void pump(struct evfs_loop *loop, struct evfs_loop_conn *conn,
+		 unsigned from, enum evfs_channel channel, uint64_t time_ns)
 {
-	struct pipe *pipe = &conn->ends[from].out[channel];
+	struct evfs_loop_pipe *pipe = &conn->ends[from].out[channel];
 
 	if (pipe->pumping || pipe->queue.len == 0 || conn->torn)
 		return;
 	pipe->pumping = true;
-	post(loop, EV_PUMP, time_ns, conn, from)->channel = channel;
+	evfs_loop_post(loop, EVFS_LOOP_PUMP, time_ns, conn, from)->channel =
+		channel;
 }
 
 static bool node_send(void *ctx, evfs_conn id, enum evfs_channel channel,
 		      const void *data, size_t len)
 {
-	struct loop_node *self = ctx;
-	struct pipe *pipe;
-	struct conn *conn;
+	struct evfs_loop_node *self = ctx;
+	struct evfs_loop_pipe *pipe;
+	struct evfs_loop_conn *conn;
 	unsigned from;
 
 	conn = find(self->loop, id, self->index, &from);
@@ -345,9 +190,9 @@ static bool node_send(void *ctx, evfs_conn id, enum evfs_channel channel,
 
 static size_t node_queued(void *ctx, evfs_conn id, enum evfs_channel channel)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 	unsigned from;
-	struct conn *conn = find(self->loop, id, self->index, &from);
+	struct evfs_loop_conn *conn = find(self->loop, id, self->index, &from);
 
 	if (self->engine == NULL)
 		return 0;
@@ -355,20 +200,21 @@ static size_t node_queued(void *ctx, evfs_conn id, enum evfs_channel channel)
 	return conn->ends[from].out[channel].queue.len;
 }
 
-static void unstall(struct evfs_loop *loop, struct conn *conn, unsigned from,
-		    enum evfs_channel channel)
+static void unstall(struct evfs_loop *loop, struct evfs_loop_conn *conn,
+		    unsigned from, enum evfs_channel channel)
 {
 	if (conn->ends[from].out[channel].stalled.len > 0)
-		post(loop, EV_UNSTALL, loop->now_ns, conn, from)->channel =
-			channel;
+		evfs_loop_post(loop, EVFS_LOOP_UNSTALL, loop->now_ns, conn,
+			       from)
+			->channel = channel;
 }
 
 static void node_hold(void *ctx, evfs_conn id, enum evfs_channel channel,
 		      bool on)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 	unsigned end;
-	struct conn *conn = find(self->loop, id, self->index, &end);
+	struct evfs_loop_conn *conn = find(self->loop, id, self->index, &end);
 
 	if (self->engine == NULL)
 		return;
@@ -380,9 +226,9 @@ static void node_hold(void *ctx, evfs_conn id, enum evfs_channel channel,
 
 static void node_close(void *ctx, evfs_conn id)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 	unsigned end;
-	struct conn *conn = find(self->loop, id, self->index, &end);
+	struct evfs_loop_conn *conn = find(self->loop, id, self->index, &end);
 
 	if (self->engine == NULL)
 		return;
@@ -396,7 +242,7 @@ static void node_close(void *ctx, evfs_conn id)
 
 static uint64_t node_mono(void *ctx)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 
 	/* started at different times: readings of two nodes do not compare */
 	return self->loop->now_ns + (self->index + 1) * 1000000000ULL;
@@ -404,23 +250,23 @@ static uint64_t node_mono(void *ctx)
 
 static uint64_t node_wall(void *ctx)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 
 	return WALL_START + self->loop->now_ns + (uint64_t)self->skew_ns;
 }
 
 static void node_random(void *ctx, void *data, size_t len)
 {
-	struct loop_node *self = ctx;
+	struct evfs_loop_node *self = ctx;
 	uint8_t *at = data;
 
 	for (; len > 0; len--)
-		*at++ = (uint8_t)(mix(&self->rng) >> 32);
+		*at++ = (uint8_t)(evfs_loop_mix(&self->rng) >> 32);
 }
 
 /* ---- events ---- */
 
-static void tick(struct loop_node *node)
+static void tick(struct evfs_loop_node *node)
 {
 	uint64_t offset = node_mono(node) - node->loop->now_ns;
 
@@ -431,15 +277,16 @@ static void tick(struct loop_node *node)
 		node->tick_ns = node->loop->now_ns + 1000;
 }
 
-static void ev_accept(struct evfs_loop *loop, struct conn *conn)
+static void ev_accept(struct evfs_loop *loop, struct evfs_loop_conn *conn)
 {
-	struct loop_node *to = &loop->nodes[conn->ends[1].node];
+	struct evfs_loop_node *to = &loop->nodes[conn->ends[1].node];
 	bool ok = to->engine != NULL && !is_down(loop, conn);
 
 	if (conn->torn || conn->ends[0].closed)
 		return;
-	(void)post(loop, ok ? EV_OPENED : EV_FAILED,
-		   loop->now_ns + delay(loop) * (ok ? 1 : 10), conn, 0);
+	(void)evfs_loop_post(
+		loop, ok ? EVFS_LOOP_OPENED : EVFS_LOOP_FAILED,
+		loop->now_ns + evfs_loop_delay(loop) * (ok ? 1 : 10), conn, 0);
 	if (!ok)
 		return;
 	conn->ends[1].closed = false;
@@ -449,9 +296,9 @@ static void ev_accept(struct evfs_loop *loop, struct conn *conn)
 	tick(to);
 }
 
-static void ev_opened(struct evfs_loop *loop, struct conn *conn)
+static void ev_opened(struct evfs_loop *loop, struct evfs_loop_conn *conn)
 {
-	struct loop_node *to = &loop->nodes[conn->ends[0].node];
+	struct evfs_loop_node *to = &loop->nodes[conn->ends[0].node];
 	int k;
 
 	if (conn->torn || conn->ends[0].closed)
@@ -464,10 +311,10 @@ static void ev_opened(struct evfs_loop *loop, struct conn *conn)
 		unstall(loop, conn, 1, (enum evfs_channel)k);
 }
 
-static void ev_closed(struct evfs_loop *loop, struct conn *conn, unsigned end,
-		      const char *text)
+static void ev_closed(struct evfs_loop *loop, struct evfs_loop_conn *conn,
+		      unsigned end, const char *text)
 {
-	struct loop_node *to = &loop->nodes[conn->ends[end].node];
+	struct evfs_loop_node *to = &loop->nodes[conn->ends[end].node];
 	struct evfs_err err = { 0 };
 
 	if (conn->ends[end].closed)
@@ -484,35 +331,37 @@ static void ev_closed(struct evfs_loop *loop, struct conn *conn, unsigned end,
 static size_t piece_len(struct evfs_loop *loop, size_t len)
 {
 	static const size_t small[] = { 1, 7, 100, 1000, 20000, 300000 };
-	size_t max = loop->options.shred ? small[below(loop, 6)] : 1u << 20;
+	size_t max = loop->options.shred ? small[evfs_loop_below(loop, 6)]
+					 : 1u << 20;
 
 	if (max > len)
 		max = len;
-	return loop->options.shred ? 1 + (size_t)below(loop, max) : max;
+	return loop->options.shred ? 1 + (size_t)evfs_loop_below(loop, max)
+				   : max;
 }
 
-static void ev_pump(struct evfs_loop *loop, struct conn *conn, unsigned from,
-		    enum evfs_channel channel)
+static void ev_pump(struct evfs_loop *loop, struct evfs_loop_conn *conn,
+		    unsigned from, enum evfs_channel channel)
 {
-	struct end *end = &conn->ends[from];
-	struct pipe *pipe = &end->out[channel];
-	struct event *event;
+	struct evfs_loop_end *end = &conn->ends[from];
+	struct evfs_loop_pipe *pipe = &end->out[channel];
+	struct evfs_loop_event *event;
 	uint64_t arrival, next_ns = loop->now_ns;
 	size_t len;
 
 	pipe->pumping = false;
 	if (conn->torn || pipe->queue.len == 0)
 		return;
-	if (below(loop, 1000000) < loop->options.cut_ppm) {
+	if (evfs_loop_below(loop, 1000000) < loop->options.cut_ppm) {
 		tear(loop, conn);
 		return;
 	}
 	len = piece_len(loop, pipe->queue.len);
-	arrival = loop->now_ns + delay(loop);
+	arrival = loop->now_ns + evfs_loop_delay(loop);
 	if (arrival < pipe->last_ns)
 		arrival = pipe->last_ns;
 	pipe->last_ns = arrival;
-	event = post(loop, EV_ARRIVE, arrival, conn, from);
+	event = evfs_loop_post(loop, EVFS_LOOP_ARRIVE, arrival, conn, from);
 	event->channel = channel;
 	if (evfs_buf_put(&event->data, pipe->queue.data, len) < 0)
 		abort();
@@ -531,12 +380,12 @@ static void ev_pump(struct evfs_loop *loop, struct conn *conn, unsigned from,
 }
 
 /* What has arrived, if the receiver may have it. */
-static void deliver(struct evfs_loop *loop, struct conn *conn, unsigned from,
-		    enum evfs_channel channel)
+static void deliver(struct evfs_loop *loop, struct evfs_loop_conn *conn,
+		    unsigned from, enum evfs_channel channel)
 {
-	struct pipe *pipe = &conn->ends[from].out[channel];
-	struct end *end = &conn->ends[!from];
-	struct loop_node *to = &loop->nodes[end->node];
+	struct evfs_loop_pipe *pipe = &conn->ends[from].out[channel];
+	struct evfs_loop_end *end = &conn->ends[!from];
+	struct evfs_loop_node *to = &loop->nodes[end->node];
 	struct evfs_buf data;
 
 	if (conn->torn)
@@ -556,23 +405,23 @@ static void deliver(struct evfs_loop *loop, struct conn *conn, unsigned from,
 	finish(loop, conn, from);
 }
 
-static void ev_arrive(struct evfs_loop *loop, struct event *event)
+static void ev_arrive(struct evfs_loop *loop, struct evfs_loop_event *event)
 {
-	struct pipe *pipe =
+	struct evfs_loop_pipe *pipe =
 		&event->conn->ends[event->from].out[event->channel];
 
 	pipe->flying--;
 	if (event->conn->torn)
 		return;
-	if (evfs_buf_put(&pipe->stalled, event->data.data,
-			 event->data.len) < 0)
+	if (evfs_buf_put(&pipe->stalled, event->data.data, event->data.len) < 0)
 		abort();
 	deliver(loop, event->conn, event->from, event->channel);
 }
 
-static void ev_durable(struct evfs_loop *loop, const struct event *event)
+static void ev_durable(struct evfs_loop *loop,
+		       const struct evfs_loop_event *event)
 {
-	struct loop_node *node = &loop->nodes[event->node];
+	struct evfs_loop_node *node = &loop->nodes[event->node];
 
 	if (event->life != node->life)
 		return;
@@ -583,36 +432,36 @@ static void ev_durable(struct evfs_loop *loop, const struct event *event)
 	tick(node);
 }
 
-static void dispatch(struct evfs_loop *loop, struct event *event)
+static void dispatch(struct evfs_loop *loop, struct evfs_loop_event *event)
 {
-	struct conn *conn = event->conn;
+	struct evfs_loop_conn *conn = event->conn;
 
 	switch (event->kind) {
-	case EV_ACCEPT:
+	case EVFS_LOOP_ACCEPT:
 		ev_accept(loop, conn);
 		break;
-	case EV_OPENED:
+	case EVFS_LOOP_OPENED:
 		ev_opened(loop, conn);
 		break;
-	case EV_FAILED:
+	case EVFS_LOOP_FAILED:
 		ev_closed(loop, conn, 0, "connection refused");
 		break;
-	case EV_PUMP:
+	case EVFS_LOOP_PUMP:
 		ev_pump(loop, conn, event->from, event->channel);
 		break;
-	case EV_ARRIVE:
+	case EVFS_LOOP_ARRIVE:
 		ev_arrive(loop, event);
 		break;
-	case EV_CLOSED:
+	case EVFS_LOOP_CLOSED:
 		ev_closed(loop, conn, event->from, "connection reset");
 		break;
-	case EV_UNSTALL:
+	case EVFS_LOOP_UNSTALL:
 		deliver(loop, conn, event->from, event->channel);
 		break;
-	case EV_DURABLE:
+	case EVFS_LOOP_DURABLE:
 		ev_durable(loop, event);
 		break;
-	case EV_CALL:
+	case EVFS_LOOP_CALL:
 	default:
 		event->call(event->arg);
 		break;
@@ -649,13 +498,13 @@ void evfs_loop_free(struct evfs_loop *loop)
 	if (loop == NULL)
 		return;
 	while (loop->n_heap > 0) {
-		struct event *event = pop(loop);
+		struct evfs_loop_event *event = evfs_loop_pop(loop);
 
 		evfs_buf_fini(&event->data);
 		evfs_free(event);
 	}
 	while (loop->conns != NULL) {
-		struct conn *conn = loop->conns;
+		struct evfs_loop_conn *conn = loop->conns;
 
 		loop->conns = conn->next;
 		free_conn(conn);
@@ -666,21 +515,24 @@ void evfs_loop_free(struct evfs_loop *loop)
 
 unsigned evfs_loop_add(struct evfs_loop *loop, uint64_t id)
 {
-	struct loop_node *node = &loop->nodes[loop->n_nodes];
+	struct evfs_loop_node *node = &loop->nodes[loop->n_nodes];
 
 	assert(loop->n_nodes < EVFS_LOOP_NODES_MAX);
 	node->loop = loop;
 	node->index = loop->n_nodes;
 	node->id = id;
-	node->rng = mix(&loop->rng);
+	node->rng = evfs_loop_mix(&loop->rng);
 	node->tick_ns = UINT64_MAX;
-	node->env = (struct evfs_env){ .ctx = node, .wall_ns = node_wall,
+	node->env = (struct evfs_env){ .ctx = node,
+				       .wall_ns = node_wall,
 				       .mono_ns = node_mono,
 				       .random = node_random };
-	node->transport = (struct evfs_transport){
-		.ctx = node, .dial = node_dial, .send = node_send,
-		.queued = node_queued, .hold = node_hold, .close = node_close
-	};
+	node->transport = (struct evfs_transport){ .ctx = node,
+						   .dial = node_dial,
+						   .send = node_send,
+						   .queued = node_queued,
+						   .hold = node_hold,
+						   .close = node_close };
 	return loop->n_nodes++;
 }
 
@@ -703,8 +555,8 @@ const struct evfs_transport *evfs_loop_transport(struct evfs_loop *loop,
 void evfs_loop_attach(struct evfs_loop *loop, unsigned i,
 		      struct evfs_engine *engine)
 {
-	struct loop_node *node = &loop->nodes[i];
-	struct conn *conn;
+	struct evfs_loop_node *node = &loop->nodes[i];
+	struct evfs_loop_conn *conn;
 	unsigned k;
 
 	node->engine = engine;
@@ -724,7 +576,7 @@ void evfs_loop_attach(struct evfs_loop *loop, unsigned i,
 
 void evfs_loop_link(struct evfs_loop *loop, unsigned a, unsigned b, bool on)
 {
-	struct conn *conn;
+	struct evfs_loop_conn *conn;
 	unsigned k, c;
 
 	loop->down[a][b] = loop->down[b][a] = !on;
@@ -736,7 +588,7 @@ void evfs_loop_link(struct evfs_loop *loop, unsigned a, unsigned b, bool on)
 
 void evfs_loop_cut(struct evfs_loop *loop, unsigned a, unsigned b)
 {
-	struct conn *conn;
+	struct evfs_loop_conn *conn;
 
 	for (conn = loop->conns; conn != NULL; conn = conn->next)
 		if ((conn->ends[0].node == a && conn->ends[1].node == b) ||
@@ -756,13 +608,13 @@ uint64_t evfs_loop_bytes(const struct evfs_loop *loop)
 
 void evfs_loop_durable(struct evfs_loop *loop, unsigned i)
 {
-	struct loop_node *node = &loop->nodes[i];
-	struct event *event;
+	struct evfs_loop_node *node = &loop->nodes[i];
+	struct evfs_loop_event *event;
 
 	if (node->news || node->engine == NULL)
 		return;
 	node->news = true;
-	event = post(loop, EV_DURABLE, loop->now_ns, NULL, 0);
+	event = evfs_loop_post(loop, EVFS_LOOP_DURABLE, loop->now_ns, NULL, 0);
 	event->node = i;
 	event->life = node->life;
 }
@@ -775,7 +627,8 @@ void evfs_loop_poke(struct evfs_loop *loop, unsigned i)
 int evfs_loop_at(struct evfs_loop *loop, uint64_t time_ns,
 		 void (*call)(void *arg), void *arg)
 {
-	struct event *event = post(loop, EV_CALL, time_ns, NULL, 0);
+	struct evfs_loop_event *event =
+		evfs_loop_post(loop, EVFS_LOOP_CALL, time_ns, NULL, 0);
 
 	event->call = call;
 	event->arg = arg;
@@ -784,7 +637,7 @@ int evfs_loop_at(struct evfs_loop *loop, uint64_t time_ns,
 
 bool evfs_loop_step(struct evfs_loop *loop, uint64_t until_ns)
 {
-	struct loop_node *next = NULL;
+	struct evfs_loop_node *next = NULL;
 	uint64_t at_ns = until_ns;
 	unsigned i;
 
@@ -797,7 +650,7 @@ bool evfs_loop_step(struct evfs_loop *loop, uint64_t until_ns)
 	    loop->heap[0]->time_ns < until_ns) {
 		if (loop->heap[0]->time_ns > loop->now_ns)
 			loop->now_ns = loop->heap[0]->time_ns;
-		dispatch(loop, pop(loop));
+		dispatch(loop, evfs_loop_pop(loop));
 		reap(loop);
 		return true;
 	}

@@ -75,11 +75,16 @@ out:
 	evfs_buf_fini(&seen);
 }
 
-/* Ends a session that cannot be, with words for both logs. */
+/* Ends a session that cannot be, with words for both logs; once, however often
+ * it is tried. */
 static void refuse(struct evfs_engine *engine, struct evfs_session *session,
 		   enum evfs_bye code, const char *why)
 {
-	evfs_log(EVFS_LOG_ERROR, "session refused: peer=%016llx err=%s",
+	bool known = session->peer != NULL &&
+		     strncmp(session->peer->last_error, why,
+			     sizeof(session->peer->last_error) - 1) == 0;
+
+	evfs_log(known ? EVFS_LOG_DEBUG : EVFS_LOG_ERROR, "session refused: peer=%016llx err=%s",
 		 (unsigned long long)session->node, why);
 	evfs_session_close(engine, session, code, why);
 	if (session->peer != NULL)
@@ -244,6 +249,7 @@ void evfs_session_activate(struct evfs_engine *engine,
 		return;
 	}
 	peer->report.unsaved = true;
+	engine->news++;
 	engine->report_due = engine->changed = true;
 	evfs_log(EVFS_LOG_INFO, "session open: peer=%s", peer->member.name);
 	evfs_session_send_members(engine, session);

@@ -83,13 +83,15 @@ bool evfs_ssh_stream_put(struct evfs_ssh_stream *stream, const void *data,
 	if (!block || block->cap - block->end < len) {
 		size_t cap = len > BLOCK_MIN ? len : BLOCK_MIN;
 
-		block = evfs_calloc(1, sizeof(*block) + cap);
+		/* Not zeroed: it is written to before it is read. */
+		block = evfs_realloc_array(NULL, 1, sizeof(*block) + cap);
 		if (!block) {
-			stream->full = true;
-			stream->conn->again = true;
-			return false;
+			/* Not "full": nothing would ever make room. */
+			evfs_ssh_fail(stream->conn, EVFS_ENOMEM, "%s",
+				      evfs_err_text(EVFS_ENOMEM));
+			return true;
 		}
-		block->cap = cap;
+		*block = (struct evfs_ssh_block){ .cap = cap };
 		if (stream->tail)
 			stream->tail->next = block;
 		else

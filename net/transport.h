@@ -32,7 +32,8 @@ struct evfs_transport {
 	/* Queues bytes; takes all of them or none: false = full, then
 	 * evfs_engine_writable() is called when there is room again. At least
 	 * EVFS_FRAME_MAX bytes fit an empty queue. On a connection that has
-	 * just ended: true, and the report follows. */
+	 * just ended, or ends because memory ran out: true, and the report
+	 * follows. */
 	bool (*send)(void *ctx, evfs_conn conn, enum evfs_channel channel,
 		     const void *data, size_t len);
 	/* Bytes queued and not yet given to the network. */

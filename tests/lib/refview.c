@@ -39,8 +39,7 @@ struct builder {
 	bool lost_shown;
 	struct places files;       /* sorted by parent */
 	struct places dirs;        /* the same */
-	char **lines;
-	size_t n_lines, cap_lines;
+	struct refview_lines lines;
 };
 
 static void must(int ret)
@@ -509,63 +508,6 @@ static void contents_of(struct contents *contents, const struct refview *view,
 	}
 }
 
-/* ---- lines ---- */
-
-static void put_escaped(struct evfs_buf *out, const void *data, size_t len)
-{
-	const uint8_t *bytes = data;
-
-	for (size_t i = 0; i < len; i++)
-		must(bytes[i] > 0x20 && bytes[i] < 0x7f && bytes[i] != '\\' ?
-			     evfs_buf_put_u8(out, bytes[i]) :
-			     evfs_buf_printf(out, "\\%03o", bytes[i]));
-}
-
-static void put_dot(struct evfs_buf *out, char before, evfs_dot dot)
-{
-	must(evfs_buf_printf(out, "%c%llx.%u.%llu", before,
-			     (unsigned long long)dot.actor.node,
-			     dot.actor.epoch,
-			     (unsigned long long)dot.counter));
-}
-
-/* path: of the directory, escaped. */
-static void put_line(struct evfs_buf *out, const char *path,
-		     const struct evfs_entry *entry, uint32_t mode)
-{
-	char hex[EVFS_HASH_HEX_SIZE];
-
-	must(evfs_buf_printf(out, "%s/", path));
-	put_escaped(out, entry->name, entry->name_len);
-	must(evfs_buf_printf(out, " %d %04o", (int)entry->kind, mode));
-	for (size_t i = 0; i < entry->dir.n; i++)
-		put_dot(out, i == 0 ? ' ' : '+', entry->dir.members[i]);
-	for (size_t m = 0; m < entry->n_members; m++) {
-		const struct evfs_member_link *member = &entry->members[m];
-
-		put_dot(out, m == 0 ? ' ' : '+', member->ino);
-		put_dot(out, '@', member->link.dot);
-		for (size_t d = 0; d < member->n_dots; d++)
-			put_dot(out, d == 0 ? ':' : ',', member->dots[d]);
-	}
-	if (entry->has_version) {
-		evfs_hash_format(&entry->content, hex);
-		must(evfs_buf_printf(out, " %.16s %llu %lld.%u %llu", hex,
-				     (unsigned long long)entry->size,
-				     (long long)entry->mtime_s,
-				     entry->mtime_ns, (unsigned long long)
-				     entry->version_time_ns));
-	} else {
-		must(evfs_buf_printf(out, " - %llu",
-				     (unsigned long long)entry->size));
-	}
-	if (entry->is_sibling) {
-		must(evfs_buf_printf(out, " beside "));
-		put_escaped(out, entry->plain, entry->plain_len);
-	}
-	must(evfs_buf_put(out, "\n", 2));
-}
-
 /* view.py: Tree.mode */
 static uint32_t mode_of(const struct refview *view,
 			const struct evfs_entry *entry)
@@ -588,31 +530,6 @@ static uint32_t mode_of(const struct refview *view,
 	return mode;
 }
 
-static void keep_line(char ***lines, size_t *n, size_t *cap,
-		      struct evfs_buf *line)
-{
-	GROW(*lines, *n, *cap);
-	(*lines)[(*n)++] = (char *)line->data;
-	*line = (struct evfs_buf){ 0 };
-}
-
-static int by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static void join_lines(char **lines, size_t n, struct evfs_buf *ret)
-{
-	if (n > 1)
-		qsort(lines, n, sizeof(*lines), by_text);
-	for (size_t i = 0; i < n; i++) {
-		must(evfs_buf_put(ret, lines[i], strlen(lines[i])));
-		evfs_free(lines[i]);
-	}
-	must(evfs_buf_put_u8(ret, 0));
-	evfs_free(lines);
-}
-
 /* ---- view.py: list_directory ---- */
 
 struct listing {
@@ -626,10 +543,8 @@ struct listing {
 
 static void emit(struct listing *l, const struct evfs_entry *entry)
 {
-	struct evfs_buf line = { 0 };
-
-	put_line(&line, l->path, entry, mode_of(l->b->view, entry));
-	keep_line(&l->b->lines, &l->b->n_lines, &l->b->cap_lines, &line);
+	refview_add_line(&l->b->lines, l->path, entry,
+			 mode_of(l->b->view, entry));
 	l->b->view->entries++;
 	l->b->view->siblings += entry->is_sibling;
 }
@@ -773,7 +688,7 @@ static void list_subdir(struct listing *l, size_t i, size_t n)
 	entry.name_len = place->name_len;
 	emit(l, &entry);
 	must(evfs_buf_printf(&below, "%s/", l->path));
-	put_escaped(&below, entry.name, entry.name_len);
+	refview_escape(&below, entry.name, entry.name_len);
 	must(evfs_buf_put_u8(&below, 0));
 	list_directory(l->b, members, n, (const char *)below.data);
 	evfs_buf_fini(&below);
@@ -829,7 +744,7 @@ struct refview *refview_new(struct evfs_meta *meta)
 	sort_places(&b.files, by_parent);
 	sort_places(&b.dirs, by_parent);
 	list_directory(&b, &root, 1, "");
-	join_lines(b.lines, b.n_lines, &view->text);
+	refview_join_lines(&b.lines, &view->text);
 	evfs_free(b.parent);
 	evfs_free(b.shown);
 	evfs_free(b.files.items);
@@ -845,128 +760,4 @@ void refview_free(struct refview *view)
 	evfs_free(view->dirs);
 	evfs_buf_fini(&view->text);
 	evfs_free(view);
-}
-
-/* ---- the other side ---- */
-
-struct reader {
-	struct evfs_meta *meta;
-	const char *path;
-	struct folder {
-		evfs_ino ino;
-		char *path;
-	} *folders;
-	size_t n, cap;
-	char **lines;
-	size_t n_lines, cap_lines;
-};
-
-static int read_entry(void *arg, struct evfs_entry *entry)
-{
-	struct reader *reader = arg;
-	struct evfs_attributes attributes;
-	struct evfs_buf line = { 0 };
-
-	must(evfs_view_attr(reader->meta, entry, &attributes, NULL));
-	put_line(&line, reader->path, entry, attributes.mode);
-	if (entry->kind == EVFS_KIND_DIR) {
-		struct evfs_buf below = { 0 };
-
-		must(evfs_buf_printf(&below, "%s/", reader->path));
-		put_escaped(&below, entry->name, entry->name_len);
-		must(evfs_buf_put_u8(&below, 0));
-		GROW(reader->folders, reader->n, reader->cap);
-		reader->folders[reader->n++] = (struct folder){
-			entry->dir.members[0], (char *)below.data
-		};
-	}
-	keep_line(&reader->lines, &reader->n_lines, &reader->cap_lines, &line);
-	return 0;
-}
-
-void refview_text_of(struct evfs_meta *meta, struct evfs_buf *ret)
-{
-	struct reader reader = { .meta = meta, .path = "" };
-	struct evfs_err err = { 0 };
-
-	evfs_ino dir = EVFS_INO_ROOT;
-	for (size_t i = 0;; i++) {
-		if (evfs_view_list(meta, dir, NULL, 0, read_entry, &reader,
-				   &err) != 0) {
-			fprintf(stderr, "list %s: %s\n", reader.path, err.msg);
-			abort();
-		}
-		if (i == reader.n)
-			break;
-		dir = reader.folders[i].ino;
-		reader.path = reader.folders[i].path;
-	}
-	for (size_t i = 0; i < reader.n; i++)
-		evfs_free(reader.folders[i].path);
-	evfs_free(reader.folders);
-	join_lines(reader.lines, reader.n_lines, ret);
-}
-
-struct undone {
-	const struct refview *view;
-	size_t matched;
-	bool wrong;
-};
-
-static int check_cycle(void *arg, const struct evfs_cycle_row *row)
-{
-	struct undone *undone = arg;
-	long dir = dir_number(undone->view, row->dir);
-
-	if (evfs_dot_equal(row->shown_in, EVFS_INO_NONE))
-		return 0;
-	if (dir < 0 || !undone->view->dirs[dir].undone ||
-	    !evfs_dot_equal(undone->view->dirs[dir].shown_in, row->shown_in))
-		undone->wrong = true;
-	undone->matched++;
-	return 0;
-}
-
-static char *flags_differ(struct evfs_meta *meta, const struct refview *view)
-{
-	struct evfs_facts *facts = evfs_meta_facts(meta);
-	struct undone undone = { .view = view };
-	size_t expected = 0;
-
-	for (size_t i = 0; i < view->n; i++) {
-		bool needed;
-
-		if (!is_dir(view, i))
-			continue;
-		must(evfs_facts_is_needed(facts, view->objects[i]->ino,
-					  &needed, NULL));
-		if (needed != view->dirs[i].needed)
-			return evfs_asprintf("directory %llu: needed is %d",
-				(unsigned long long)
-				view->objects[i]->ino.counter, needed);
-		expected += view->dirs[i].undone;
-	}
-	must(evfs_facts_cycles(facts, check_cycle, &undone, NULL));
-	if (undone.wrong || undone.matched != expected)
-		return evfs_asprintf("undone moves: %zu of %zu%s",
-				     undone.matched, expected,
-				     undone.wrong ? ", wrong ones" : "");
-	return NULL;
-}
-
-char *refview_differs(struct evfs_meta *meta)
-{
-	struct refview *view = refview_new(meta);
-	struct evfs_buf text = { 0 };
-	char *ret = flags_differ(meta, view);
-
-	refview_text_of(meta, &text);
-	if (ret == NULL &&
-	    strcmp((char *)text.data, (char *)view->text.data) != 0)
-		ret = evfs_asprintf("expected:\n%sfound:\n%s",
-				    (char *)view->text.data,
-				    (char *)text.data);
-	evfs_buf_fini(&text);
-	refview_free(view);
-	return ret;
 }

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "meta/meta.h"
 #include "meta/object.h"
+#include "meta/view.h"
 
 struct refview_dir {
 	bool needed;       /* alive, or above something that is */
@@ -33,6 +34,18 @@ struct refview {
  * out of memory. */
 struct refview *refview_new(struct evfs_meta *meta);
 void refview_free(struct refview *view);
+
+/* A line for each entry; the parts of refview_text.c. */
+struct refview_lines {
+	char **items; /* owned, and each of them */
+	size_t n, cap;
+};
+/* path: of the directory, escaped, "" for the root. */
+void refview_add_line(struct refview_lines *lines, const char *path,
+		      const struct evfs_entry *entry, uint32_t mode);
+/* Sorts, appends all and a NUL to ret, frees. */
+void refview_join_lines(struct refview_lines *lines, struct evfs_buf *ret);
+void refview_escape(struct evfs_buf *out, const void *data, size_t len);
 
 /* The same text made with meta/view.h from the index. */
 void refview_text_of(struct evfs_meta *meta, struct evfs_buf *ret);

@@ -105,9 +105,10 @@ static void check_status(struct sim_replica *r)
 	unsigned k;
 	size_t i;
 
+	/* first: asking for status may make a store in memory commit */
+	durable(r, &mine);
 	sim_must(r->sim, evfs_engine_status(r->engine, &status, &err), &err,
 		 "status");
-	durable(r, &mine);
 	for (i = 0; i < status.n_peers; i++) {
 		const struct evfs_peer_status *peer = &status.peers[i];
 
@@ -128,9 +129,9 @@ static void check_status(struct sim_replica *r)
 		if (peer->behind_changes == 0 &&
 		    !evfs_context_contains(&theirs, &mine) &&
 		    evfs_context_get(&theirs, evfs_meta_actor(r->meta)) <
-			    r->counter &&
+			    r->op_counter &&
 		    evfs_context_get(&mine, evfs_meta_actor(r->meta)) >=
-			    r->counter)
+			    r->op_counter)
 			sim_fail(r->sim, "P14 %s: %c lacks changes, and is "
 				 "not behind", r->name, 'A' + k);
 	}

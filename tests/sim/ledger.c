@@ -194,6 +194,8 @@ void sim_ledger_record(struct sim_replica *r, struct sim_snapshot *before)
 		tx.inos[tx.n] = now->ino;
 		tx.dots[tx.n++] = by;
 	}
+	if (greatest > r->counter)
+		r->op_counter = greatest;
 	r->counter = greatest;
 	add_tx(r, &tx);
 	sim_snapshot_free(before);

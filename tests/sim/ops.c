@@ -322,7 +322,7 @@ static int op_open(struct sim_replica *r, struct item *item,
 		return rc;
 	h->open = true;
 	sim_trace(r->sim, "%s open %s", r->name, item->entry.name);
-	return evfs_tree_shown(r->meta, &h->handle, &h->shown, err);
+	return 0;
 }
 
 /* A write through a handle that was opened a while ago. */
@@ -339,8 +339,6 @@ static int op_seal(struct sim_replica *r, struct evfs_content_put *put,
 	sim_trace(r->sim, "%s seal handle of %s%s", r->name, h->handle.name,
 		  h->handle.orphan ? " (orphan)" : "");
 	rc = evfs_tree_seal(r->meta, &h->handle, &content, err);
-	if (rc == 0)
-		rc = evfs_tree_shown(r->meta, &h->handle, &h->shown, err);
 	if (rc == 0 && sim_chance(r->sim, 50)) {
 		evfs_tree_close(r->meta, &h->handle);
 		h->open = false;
@@ -383,6 +381,21 @@ void sim_check_handles(struct sim_replica *r)
 				 "else than what was opened", r->name);
 	}
 	evfs_meta_unlock(r->meta);
+	sim_must(r->sim, rc, &err, "handle");
+}
+
+/* A local operation may carry handles along: two handles of one file see each
+ * other's writes. Merges may not. */
+static void note_handles(struct sim_replica *r)
+{
+	struct evfs_err err = { 0 };
+	unsigned i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < SIM_HANDLES; i++)
+		if (r->handles[i].open)
+			rc = evfs_tree_shown(r->meta, &r->handles[i].handle,
+					     &r->handles[i].shown, &err);
 	sim_must(r->sim, rc, &err, "handle");
 }
 
@@ -454,6 +467,7 @@ void sim_operation(struct sim_replica *r)
 	evfs_meta_lock_content(r->meta);
 	look(r, &tree);
 	rc = choose(r, &tree, put, &err);
+	note_handles(r);
 	evfs_meta_unlock(r->meta);
 	r->sim->ops++;
 	if (rc < 0) {

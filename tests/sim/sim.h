@@ -44,7 +44,9 @@ struct sim_replica {
 	struct evfs_buf view;       /* the tree as of then */
 	bool paused;
 	struct sim_handle handles[SIM_HANDLES];
-	uint64_t counter;           /* own dots seen so far */
+	uint64_t counter;           /* own dots used up so far */
+	uint64_t op_counter;        /* of the last operation; 0 = none since
+	                             * the last crash */
 };
 
 /* A fact that an operation asserted or ended. */

@@ -6,13 +6,6 @@
 #include "meta/members.h"
 #include "tests/sim/sim.h"
 
-static void on_durable(void *ctx)
-{
-	struct sim_replica *replica = ctx;
-
-	evfs_loop_durable(replica->sim->loop, replica->index);
-}
-
 static void read_view(struct sim_replica *replica)
 {
 	struct evfs_err err = { 0 };
@@ -23,6 +16,19 @@ static void read_view(struct sim_replica *replica)
 	r = evfs_view_dump(replica->meta, &replica->view, &err);
 	evfs_meta_unlock(replica->meta);
 	sim_must(replica->sim, r, &err, "view dump");
+}
+
+/* A commit has ended; also those that the store makes by itself (a reader of
+ * a store in memory begins with one). */
+static void on_durable(void *ctx)
+{
+	struct sim_replica *replica = ctx;
+
+	sim_ledger_committed(replica);
+	/* to compare with after a crash; not needed where none can come */
+	if (!replica->sim->quiet)
+		read_view(replica);
+	evfs_loop_durable(replica->sim->loop, replica->index);
 }
 
 void sim_commit(struct sim_replica *replica)
@@ -38,10 +44,6 @@ void sim_commit(struct sim_replica *replica)
 	sim_must(replica->sim, evfs_meta_commit(replica->meta, &err), &err,
 		 "commit");
 	replica->committed = generation;
-	sim_ledger_committed(replica);
-	/* to compare with after a crash; not needed where none can come */
-	if (!replica->sim->quiet)
-		read_view(replica);
 }
 
 void sim_crash(struct sim_replica *replica)
@@ -55,12 +57,13 @@ void sim_crash(struct sim_replica *replica)
 	evfs_loop_attach(replica->sim->loop, replica->index, NULL);
 	evfs_engine_free(replica->engine);
 	replica->engine = NULL;
+	/* first: what comes up again commits */
+	sim_ledger_crashed(replica);
+	before = replica->view;
+	replica->view = (struct evfs_buf){ 0 };
 	sim_must(replica->sim, evfs_meta_crash(replica->meta, &err), &err,
 		 "crash");
-	sim_ledger_crashed(replica);
-	if (replica->view.len > 0) {
-		before = replica->view;
-		replica->view = (struct evfs_buf){ 0 };
+	if (before.data != NULL) {
 		read_view(replica);
 		if (before.len != replica->view.len ||
 		    memcmp(before.data, replica->view.data, before.len) != 0)
@@ -69,8 +72,9 @@ void sim_crash(struct sim_replica *replica)
 				 "--- before\n%.*s--- after\n%.*s",
 				 replica->name, (int)before.len, before.data,
 				 (int)replica->view.len, replica->view.data);
-		evfs_buf_fini(&before);
 	}
+	evfs_buf_fini(&before);
+	replica->op_counter = 0;
 	evfs_meta_lock(replica->meta);
 	replica->committed = evfs_meta_generation(replica->meta);
 	replica->counter = evfs_context_get(evfs_meta_context(replica->meta),
@@ -134,7 +138,8 @@ static void introduce(struct sim *sim, struct sim_replica *to)
 		strcpy(member.name, sim->replicas[i].name);
 		strcpy(member.key, sim->replicas[i].key);
 		snprintf(member.address, sizeof(member.address), "loop:%u", i);
-		member.stamp_ns = 1;
+		/* newer than what each store says of itself, without address */
+		member.stamp_ns = 1800000000 * SIM_SECOND;
 		r = evfs_members_join(to->meta, &member, &changed, &err);
 	}
 	evfs_meta_unlock(to->meta);
@@ -183,6 +188,7 @@ void sim_init(struct sim *sim)
 	}
 	for (i = 0; i < sim->n; i++) {
 		introduce(sim, &sim->replicas[i]);
+		sim_commit(&sim->replicas[i]);
 		sim_power_on(&sim->replicas[i]);
 	}
 }

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 #include "net/ssh.h"
 
@@ -25,13 +26,12 @@ struct evfs_engine {
 	struct fake_conn conns[FAKE_CONNS];
 	size_t n;
 	unsigned members_changed, durables, urgents;
-	bool dead;
+	pthread_mutex_t lock;   /* protects all of it */
+	pthread_cond_t changed; /* something in it did */
 };
 
-/* Protects all of the engines; changes are broadcast. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static struct evfs_engine *engines[ENGINES];
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct evfs_engine *engines[ENGINES]; /* protected by table_lock */
 
 uint64_t now_ns(void)
 {
@@ -126,18 +126,20 @@ int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
 	pthread_once(&pattern_once, pattern_init);
 	engine->meta = meta;
 	engine->transport = transport;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_init(&engine->lock, NULL);
+	pthread_cond_init(&engine->changed, NULL);
+	pthread_mutex_lock(&table_lock);
 	while (engines[i])
 		assert(++i < ENGINES);
 	engines[i] = engine;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&table_lock);
 	*ret = engine;
 	return 0;
 }
 
 void evfs_engine_free(struct evfs_engine *engine)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&table_lock);
 	for (size_t i = 0; i < ENGINES; i++) {
 		if (engines[i] == engine)
 			engines[i] = NULL;
@@ -148,7 +150,7 @@ void evfs_engine_free(struct evfs_engine *engine)
 						 engine->conns[i].id);
 		free(engine->conns[i].rtt_ns);
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&table_lock);
 	free(engine);
 }
 
@@ -157,14 +159,14 @@ void evfs_engine_opened(struct evfs_engine *engine, evfs_conn id,
 {
 	struct fake_conn *conn;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	conn = add(engine, id);
 	assert(!conn->open);
 	conn->open = true;
 	conn->node = node;
 	conn->outgoing = outgoing;
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void evfs_engine_closed(struct evfs_engine *engine, evfs_conn id,
@@ -172,13 +174,13 @@ void evfs_engine_closed(struct evfs_engine *engine, evfs_conn id,
 {
 	struct fake_conn *conn;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	conn = add(engine, id);
 	conn->open = false;
 	conn->why = *why;
 	assert(why->code != 0);
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 static void send_ping_locked(struct evfs_engine *engine,
@@ -188,6 +190,11 @@ static void send_ping_locked(struct evfs_engine *engine,
 
 	if (conn->pings_to_do == 0)
 		return;
+	/* How much of bulk had left the queue when this was sent. */
+	evfs_be64_write(ping + 8, conn->sent - engine->transport->queued(
+						      engine->transport->ctx,
+						      conn->id,
+						      EVFS_CHANNEL_BULK));
 	conn->pings_to_do--;
 	conn->ping_sent_ns = now_ns();
 	assert(engine->transport->send(engine->transport->ctx, conn->id,
@@ -199,6 +206,10 @@ static void take_ping_locked(struct evfs_engine *engine,
 			     struct fake_conn *conn)
 {
 	if (conn->ping[0] == 'P') {
+		uint64_t left = evfs_be64_read(conn->ping + 8);
+
+		if (conn->received > left + conn->overtaken_by)
+			conn->overtaken_by = conn->received - left;
 		conn->ping[0] = 'R';
 		assert(engine->transport->send(
 			engine->transport->ctx, conn->id,
@@ -220,7 +231,7 @@ void evfs_engine_received(struct evfs_engine *engine, evfs_conn id,
 	const uint8_t *at = data;
 	struct fake_conn *conn;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	conn = find(engine, id);
 	assert(conn);
 	assert(conn->open);
@@ -236,8 +247,9 @@ void evfs_engine_received(struct evfs_engine *engine, evfs_conn id,
 		conn->damaged |= !pattern_matches(conn->received, at, len);
 		conn->received += len;
 	}
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
+	if (channel == EVFS_CHANNEL_CONTROL)
+		pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 static void send_bulk_locked(struct evfs_engine *engine,
@@ -259,7 +271,6 @@ static void send_bulk_locked(struct evfs_engine *engine,
 		conn->sent += n;
 	}
 	free(piece);
-	pthread_cond_broadcast(&changed);
 }
 
 void evfs_engine_writable(struct evfs_engine *engine, evfs_conn id,
@@ -267,21 +278,21 @@ void evfs_engine_writable(struct evfs_engine *engine, evfs_conn id,
 {
 	struct fake_conn *conn;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	conn = find(engine, id);
 	assert(conn);
 	assert(channel == EVFS_CHANNEL_BULK);
 	conn->writables++;
 	send_bulk_locked(engine, conn);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void evfs_engine_durable(struct evfs_engine *engine)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	engine->durables++;
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
@@ -289,18 +300,18 @@ void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 {
 	(void)name;
 	(void)size;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	engine->urgents++;
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void evfs_engine_members_changed(struct evfs_engine *engine)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	engine->members_changed++;
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
+	pthread_cond_broadcast(&engine->changed);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 uint64_t evfs_engine_tick(struct evfs_engine *engine)
@@ -406,12 +417,16 @@ void replica_pair(struct replica *a, struct replica *b,
 
 static struct evfs_engine *engine_of(struct replica *replica)
 {
+	struct evfs_engine *engine = NULL;
+
+	pthread_mutex_lock(&table_lock);
 	for (size_t i = 0; i < ENGINES; i++) {
 		if (engines[i] && engines[i]->meta == replica->meta)
-			return engines[i];
+			engine = engines[i];
 	}
-	fprintf(stderr, "no engine\n");
-	abort();
+	pthread_mutex_unlock(&table_lock);
+	assert(engine);
+	return engine;
 }
 
 struct action {
@@ -430,9 +445,9 @@ static void do_dial(void *arg, struct evfs_engine *engine)
 					     action->key);
 	if (action->id == 0)
 		return;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	add(engine, action->id)->outgoing = true;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 evfs_conn replica_dial(struct replica *from, const struct replica *to,
@@ -453,11 +468,11 @@ static void do_send(void *arg, struct evfs_engine *engine)
 	struct action *action = arg;
 	struct fake_conn *conn;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	conn = find(engine, action->id);
 	conn->to_send += action->n;
 	send_bulk_locked(engine, conn);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void replica_send(struct replica *replica, evfs_conn id, uint64_t bytes)
@@ -472,11 +487,11 @@ static void do_ping(void *arg, struct evfs_engine *engine)
 	struct action *action = arg;
 	struct fake_conn *conn;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	conn = find(engine, action->id);
 	conn->pings_to_do += action->n;
 	send_ping_locked(engine, conn);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void replica_ping(struct replica *replica, evfs_conn id, uint64_t n)
@@ -506,9 +521,9 @@ static void do_close(void *arg, struct evfs_engine *engine)
 	struct action *action = arg;
 
 	engine->transport->close(engine->transport->ctx, action->id);
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	find(engine, action->id)->open = false;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 }
 
 void replica_close(struct replica *replica, evfs_conn id)
@@ -538,20 +553,20 @@ size_t replica_queued(struct replica *replica, evfs_conn id)
 
 struct fake_conn replica_conn(struct replica *replica, evfs_conn id)
 {
+	struct evfs_engine *engine = engine_of(replica);
 	struct fake_conn *conn, copy = { 0 };
 
-	pthread_mutex_lock(&lock);
-	conn = find(engine_of(replica), id);
+	pthread_mutex_lock(&engine->lock);
+	conn = find(engine, id);
 	if (conn)
 		copy = *conn;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 	return copy;
 }
 
-static evfs_conn find_locked(struct replica *replica, bool outgoing,
+static evfs_conn find_locked(struct evfs_engine *engine, bool outgoing,
 			     unsigned *ret_n)
 {
-	struct evfs_engine *engine = engine_of(replica);
 	evfs_conn id = 0;
 
 	*ret_n = 0;
@@ -568,22 +583,24 @@ static evfs_conn find_locked(struct replica *replica, bool outgoing,
 
 evfs_conn replica_find(struct replica *replica, bool outgoing)
 {
+	struct evfs_engine *engine = engine_of(replica);
 	unsigned n;
 	evfs_conn id;
 
-	pthread_mutex_lock(&lock);
-	id = find_locked(replica, outgoing, &n);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_lock(&engine->lock);
+	id = find_locked(engine, outgoing, &n);
+	pthread_mutex_unlock(&engine->lock);
 	return id;
 }
 
 unsigned replica_count(struct replica *replica, bool outgoing)
 {
+	struct evfs_engine *engine = engine_of(replica);
 	unsigned n;
 
-	pthread_mutex_lock(&lock);
-	find_locked(replica, outgoing, &n);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_lock(&engine->lock);
+	find_locked(engine, outgoing, &n);
+	pthread_mutex_unlock(&engine->lock);
 	return n;
 }
 
@@ -602,38 +619,44 @@ bool replica_wait(struct replica *replica, evfs_conn id,
 		  bool (*check)(const struct fake_conn *conn, uint64_t arg),
 		  uint64_t arg, unsigned ms)
 {
-	struct timespec until;
+	struct evfs_engine *engine = engine_of(replica);
+	uint64_t end = now_ns() + (uint64_t)ms * 1000000u;
 	bool good = false;
 
-	deadline(ms, &until);
-	pthread_mutex_lock(&lock);
-	for (;;) {
-		struct fake_conn *conn = find(engine_of(replica), id);
+	pthread_mutex_lock(&engine->lock);
+	while (!good && now_ns() < end) {
+		struct fake_conn *conn = find(engine, id);
+		struct timespec until;
 
 		good = conn && check(conn, arg);
-		if (good || pthread_cond_timedwait(&changed, &lock, &until))
+		if (good)
 			break;
+		/* Bulk is not announced: that would cost more than it. */
+		deadline(2, &until);
+		pthread_cond_timedwait(&engine->changed, &engine->lock,
+				       &until);
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 	return good;
 }
 
 evfs_conn replica_wait_incoming(struct replica *replica, unsigned n,
 				unsigned ms)
 {
+	struct evfs_engine *engine = engine_of(replica);
 	struct timespec until;
 	evfs_conn id = 0;
 	unsigned have;
 
 	deadline(ms, &until);
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&engine->lock);
 	for (;;) {
-		id = find_locked(replica, false, &have);
+		id = find_locked(engine, false, &have);
 		if (have >= n ||
-		    pthread_cond_timedwait(&changed, &lock, &until))
+		    pthread_cond_timedwait(&engine->changed, &engine->lock, &until))
 			break;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&engine->lock);
 	return have >= n ? id : 0;
 }
 
@@ -661,11 +684,12 @@ bool has_pongs(const struct fake_conn *conn, uint64_t n)
 
 static unsigned counter(struct replica *replica, size_t offset)
 {
+	struct evfs_engine *engine = engine_of(replica);
 	unsigned n;
 
-	pthread_mutex_lock(&lock);
-	memcpy(&n, (const char *)engine_of(replica) + offset, sizeof(n));
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_lock(&engine->lock);
+	memcpy(&n, (const char *)engine + offset, sizeof(n));
+	pthread_mutex_unlock(&engine->lock);
 	return n;
 }
 

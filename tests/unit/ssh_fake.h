@@ -26,6 +26,8 @@ struct fake_conn {
 	bool damaged;            /* bulk was not the pattern */
 	uint64_t sent;           /* bytes of bulk taken by the transport */
 	uint64_t to_send;        /* bytes of bulk to send in all */
+	uint64_t overtaken_by;   /* most bytes of bulk that were still queued
+	                          * when a ping was sent, and came first */
 	uint64_t writables;      /* how often we were told */
 	uint64_t refusals;       /* of send */
 	uint8_t ping[FAKE_PING]; /* incomplete one */

@@ -21,7 +21,13 @@
 #define OBJECTS (DIRS + FILES + OTHERS)
 #define BATCH_MAX 5
 #define STEPS 900   /* of one world */
-#define WORLDS 16
+#define WORLDS 12
+
+/* What the random states have come across: the test says nothing about what
+ * never happened in it. */
+static struct {
+	size_t siblings, longer, merged, undone, lost, zombies;
+} met;
 
 static uint64_t seed;
 static uint64_t state; /* of the generator */
@@ -370,8 +376,13 @@ static int check_name(void *arg, struct evfs_entry *entry)
 	check_ways(meta, check->dir, entry);
 	if (entry->kind == EVFS_KIND_DIR)
 		check->subdirs[check->n_subdirs++] = entry->dir.members[0];
-	if (entry->is_sibling)
+	met.merged += entry->dir.n > 1;
+	if (entry->is_sibling) {
+		char *digits = strrchr(entry->name, '-') + 1;
+
+		met.longer += strspn(digits, "0123456789abcdef") > 8;
 		strcpy(check->sim->generated, entry->name);
+	}
 	return 0;
 }
 
@@ -431,6 +442,14 @@ static void check_conflicts(struct sim *sim)
 				      &siblings, &err);
 
 	ck_assert_msg(ret == 0, "conflicts: %s", err.msg);
+	met.siblings += view->siblings;
+	for (size_t i = 0; i < view->n; i++) {
+		met.undone += view->dirs[i].undone;
+		met.lost += view->dirs[i].undone &&
+			    evfs_ino_is_lost(view->dirs[i].shown_in);
+	}
+	met.zombies += (size_t)evfs_facts_counter(
+		evfs_meta_facts(sim->world.meta), EVFS_COUNTER_ZOMBIES);
 	ck_assert_msg(siblings == view->siblings,
 		      "seed %llu: %zu siblings in conflicts, %zu in the tree",
 		      (unsigned long long)seed, siblings, view->siblings);
@@ -479,6 +498,14 @@ START_TEST(random_states)
 		seed = first + (uint64_t)i;
 		run_world(seed);
 	}
+	if (given != NULL)
+		return;
+	ck_assert_uint_gt(met.siblings, 0);
+	ck_assert_uint_gt(met.longer, 0);
+	ck_assert_uint_gt(met.merged, 0);
+	ck_assert_uint_gt(met.undone, 0);
+	ck_assert_uint_gt(met.lost, 0);
+	ck_assert_uint_gt(met.zombies, 0);
 }
 END_TEST
 
@@ -489,7 +516,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	tcase_set_timeout(random, 120);
+	tcase_set_timeout(random, 300); /* sanitizers, valgrind */
 	tcase_add_test(random, random_states);
 	suite_add_tcase(suite, random);
 	runner = srunner_create(suite);

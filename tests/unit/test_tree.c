@@ -453,7 +453,7 @@ END_TEST
 
 /* ---- directories that live through their children ---- */
 
-static int64_t zombies(struct test_replica *replica)
+int64_t tree_zombies(struct test_replica *replica)
 {
 	int64_t n;
 
@@ -472,14 +472,14 @@ static void make_zombie(void)
 	ck_assert_int_eq(test_rm_rf(&b, "/d"), 0);
 	ck_assert_int_eq(test_create(&a, "/d/e/f", "x"), 0);
 	tree_sync();
-	ck_assert_int_eq(zombies(&a), 2);
+	ck_assert_int_eq(tree_zombies(&a), 2);
 }
 
 START_TEST(operations_assert_what_they_stand_in)
 {
 	make_zombie();
 	ck_assert_int_eq(test_create(&a, "/d/e/g", "y"), 0);
-	ck_assert_int_eq(zombies(&a), 0);
+	ck_assert_int_eq(tree_zombies(&a), 0);
 	ck_assert_int_eq(test_unlink(&a, "/d/e/f"), 0);
 	ck_assert_int_eq(test_unlink(&a, "/d/e/g"), 0);
 	tree_sync();
@@ -491,9 +491,9 @@ START_TEST(attributes_assert_nothing)
 {
 	make_zombie();
 	ck_assert_int_eq(test_chmod(&a, "/d/e/f", 0600), 0);
-	ck_assert_int_eq(zombies(&a), 2);
+	ck_assert_int_eq(tree_zombies(&a), 2);
 	ck_assert_int_eq(test_chmod(&a, "/d", 0700), 0);
-	ck_assert_int_eq(zombies(&a), 2);
+	ck_assert_int_eq(tree_zombies(&a), 2);
 }
 END_TEST
 
@@ -503,9 +503,9 @@ START_TEST(an_audited_replica_asserts_its_directories)
 	evfs_meta_lock(a.meta);
 	ck_assert_int_eq(evfs_tree_audited(a.meta, &a.err), 0);
 	evfs_meta_unlock(a.meta);
-	ck_assert_int_eq(zombies(&a), 0);
+	ck_assert_int_eq(tree_zombies(&a), 0);
 	tree_sync();
-	ck_assert_int_eq(zombies(&b), 0);
+	ck_assert_int_eq(tree_zombies(&b), 0);
 	evfs_meta_lock(a.meta);
 	ck_assert_int_eq(evfs_tree_audited(a.meta, &a.err), 0);
 	evfs_meta_unlock(a.meta);
@@ -612,37 +612,61 @@ END_TEST
 
 /* ---- all or nothing ---- */
 
-/* Each allocation of a rename that promotes fails once. */
-START_TEST(a_failed_operation_changes_nothing)
+/* Repeats an operation with each of its allocations failing once, until it has
+ * been done. After a failure the tree must be as these lines say, also when it
+ * is made anew from the facts. */
+#define SWEEP(operation, ...) \
+	do { \
+		uint64_t n = 0; \
+		int rc; \
+		do { \
+			evfs_mem_fail_after(++n); \
+			rc = (operation); \
+			evfs_mem_fail_after(0); \
+			if (rc == 0) \
+				break; \
+			ck_assert_int_eq(rc, EVFS_ENOMEM); \
+			tree_expect(&a, __VA_ARGS__); \
+			rebuild(); \
+			tree_expect(&a, __VA_ARGS__); \
+		} while (n < 5000); \
+		ck_assert_int_eq(rc, 0); \
+		ck_assert_uint_gt(n, 10); \
+	} while (0)
+
+static void rebuild(void)
+{
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_index_rebuild(a.meta, &a.err), 0);
+	evfs_meta_unlock(a.meta);
+}
+
+/* Handles too are as they were. */
+static int rename_over(const struct evfs_handle *handle, evfs_ino ino)
+{
+	ck_assert(!handle->orphan);
+	ck_assert(evfs_dot_equal(handle->ino, ino));
+	return test_rename(&a, "/g", "/f", 0);
+}
+
+static int seal_first(struct evfs_handle *handle)
+{
+	ck_assert_uint_eq(handle->n_base, 0);
+	return test_seal(&a, handle, "1");
+}
+
+START_TEST(a_failed_rename_changes_nothing)
 {
 	struct evfs_handle handle;
-	bool done = false;
+	evfs_ino ino;
 
 	tree_conflict("/f", "1", "2");
 	ck_assert_int_eq(test_create(&a, "/g", "x"), 0);
 	ck_assert_int_eq(test_open(&a, "/f", &handle), 0);
-	for (uint64_t n = 1; !done; n++) {
-		evfs_ino ino = handle.ino;
-		int rc;
-
-		ck_assert_uint_lt(n, 5000);
-		evfs_mem_fail_after(n);
-		rc = test_rename(&a, "/g", "/f", 0);
-		done = !evfs_mem_fail_hit();
-		evfs_mem_fail_after(0);
-		if (done) {
-			ck_assert_int_eq(rc, 0);
-			break;
-		}
-		if (rc == 0) /* the failure was one that does no harm */
-			break;
-		ck_assert_int_eq(rc, EVFS_ENOMEM);
-		ck_assert(!handle.orphan);
-		ck_assert(evfs_dot_equal(handle.ino, ino));
-		tree_expect(&a, "/f file 2 0644 -",
-			    "/f.conflict-A-VVVVVVVV file 1 0644 /f",
-			    "/g file x 0644 -", NULL);
-	}
+	ino = handle.ino;
+	SWEEP(rename_over(&handle, ino), "/f file 2 0644 -",
+	      "/f.conflict-A-VVVVVVVV file 1 0644 /f", "/g file x 0644 -",
+	      NULL);
 	ck_assert(handle.orphan);
 	test_close(&a, &handle);
 	tree_expect(&a, "/f file x 0644 -",
@@ -650,6 +674,46 @@ START_TEST(a_failed_operation_changes_nothing)
 	tree_sync();
 	tree_expect(&b, "/f file x 0644 -",
 		    "/f.conflict-A-VVVVVVVV file 1 0644 -", NULL);
+}
+END_TEST
+
+static int create_unsealed(const char *name)
+{
+	struct evfs_new what = { .kind = EVFS_KIND_FILE, .mode = 0600 };
+	int rc;
+
+	evfs_meta_lock(a.meta);
+	rc = evfs_tree_create(a.meta, EVFS_INO_ROOT, name, strlen(name), &what,
+			      NULL, NULL, &a.err);
+	evfs_meta_unlock(a.meta);
+	return rc;
+}
+
+START_TEST(a_failed_seal_changes_nothing)
+{
+	struct evfs_handle handle;
+
+	/* Known to the tests before allocations fail. */
+	(void)test_content(&world, "1");
+	SWEEP(create_unsealed("f"), NULL);
+	ck_assert_int_eq(test_open(&a, "/f", &handle), 0);
+	SWEEP(seal_first(&handle), "/f file unsealed 0600 -", NULL);
+	ck_assert_uint_eq(handle.n_base, 1);
+	test_close(&a, &handle);
+	tree_expect(&a, "/f file 1 0600 -", NULL);
+}
+END_TEST
+
+START_TEST(a_failed_exchange_changes_nothing)
+{
+	ck_assert_int_eq(test_make(&a, "/d", EVFS_KIND_DIR, NULL), 0);
+	ck_assert_int_eq(test_create(&a, "/d/f", "1"), 0);
+	ck_assert_int_eq(test_create(&a, "/g", "2"), 0);
+	SWEEP(test_rename(&a, "/d", "/g", EVFS_RENAME_EXCHANGE),
+	      "/d dir - 0755 -", "/d/f file 1 0644 -", "/g file 2 0644 -",
+	      NULL);
+	tree_expect(&a, "/d file 2 0644 -", "/g dir - 0755 -",
+		    "/g/f file 1 0644 -", NULL);
 }
 END_TEST
 
@@ -681,7 +745,9 @@ static Suite *tree_suite(void)
 	tcase_add_test(basic, resolve_keeps_the_newest);
 	tcase_add_test(basic, resolve_keeps_all);
 	tcase_add_test(basic, resolve_leaves_directories_their_name);
-	tcase_add_test(basic, a_failed_operation_changes_nothing);
+	tcase_add_test(basic, a_failed_rename_changes_nothing);
+	tcase_add_test(basic, a_failed_seal_changes_nothing);
+	tcase_add_test(basic, a_failed_exchange_changes_nothing);
 	suite_add_tcase(suite, basic);
 	suite_add_tcase(suite, tree_rename_case());
 	suite_add_tcase(suite, tree_handle_case());

@@ -27,6 +27,9 @@ char *tree_sibling(struct test_replica *replica, const char *plain,
 void tree_expect(struct test_replica *replica, ...)
 	__attribute__((sentinel));
 
+/* Directories that are shown only because something in them is. */
+int64_t tree_zombies(struct test_replica *replica);
+
 TCase *tree_rename_case(void);
 TCase *tree_handle_case(void);
 

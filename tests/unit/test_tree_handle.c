@@ -170,6 +170,7 @@ START_TEST(an_edit_beats_a_remote_removal)
 	tree_expect(&a, NULL);
 	expect_shown(&a, &handle, "1");
 	ck_assert_int_eq(test_seal(&a, &handle, "2"), 0);
+	ck_assert_int_eq(tree_zombies(&a), 0); /* not only through its child */
 	tree_expect(&a, "/d dir - 0755 -", "/d/f file 2 0644 -", NULL);
 	tree_sync();
 	tree_expect(&b, "/d dir - 0755 -", "/d/f file 2 0644 -", NULL);

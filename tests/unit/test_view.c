@@ -276,6 +276,33 @@ START_TEST(rule_4_former_name_with_cut_stem)
 }
 END_TEST
 
+/* One symlink under five names that are cut to one stem: 8, 16, 32 digits, and
+ * then the name has to help. */
+START_TEST(rule_4_names_cut_to_one_stem)
+{
+	evfs_ino l = world_symlink(&w, 1, EVFS_INO_ROOT, "l", "t");
+	struct evfs_object *object = world_edit(&w, l, EVFS_KIND_SYMLINK);
+	char name[EVFS_NAME_MAX + 1];
+	struct refview *view;
+
+	memset(name, 'n', EVFS_NAME_MAX);
+	name[EVFS_NAME_MAX] = '\0';
+	for (int i = 0; i < 5; i++) {
+		name[EVFS_NAME_MAX - 1] = (char)('a' + i);
+		world_link(&w, object, 1, EVFS_INO_ROOT, name);
+	}
+	world_put(&w, object);
+	for (int i = 0; i < 5; i++) {
+		name[EVFS_NAME_MAX - 1] = (char)('a' + i);
+		(void)world_file(&w, 2, EVFS_INO_ROOT, name, "x");
+	}
+	view = refview_new(w.meta);
+	ck_assert_uint_eq(view->siblings, 5);
+	ck_assert_uint_eq(view->salted, 2);
+	refview_free(view);
+}
+END_TEST
+
 START_TEST(rule_4_real_name_beats_generated)
 {
 	evfs_ino f = world_file(&w, 1, EVFS_INO_ROOT, "f", "one");
@@ -633,6 +660,7 @@ int main(void)
 		rule_4_last_one_has_the_name,
 		rule_4_siblings_of_one_inode,
 		rule_4_former_name_with_cut_stem,
+		rule_4_names_cut_to_one_stem,
 		rule_4_real_name_beats_generated,
 		rule_5_equal_contents_are_one,
 		rule_6_set_id_bits_need_to_have_seen,

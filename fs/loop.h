@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The workers: threads that take requests from the kernel. One more is started
+ * whenever all are busy (many may wait for content), and idle ones beyond a
+ * few end. libfuse's own loop cannot be ended from any thread at any moment,
+ * which a daemon's signal handler needs. */
+#ifndef EVFS_FS_LOOP_H
+#define EVFS_FS_LOOP_H
+
+#include "base/err.h"
+
+struct evfs_fs;
+struct evfs_loop;
+
+int evfs_loop_start(struct evfs_fs *fs, struct evfs_loop **ret,
+		    struct evfs_err *err) EVFS_MUST_USE;
+/* Returns when the mount is gone or evfs_fs_exit() was called. Workers still
+ * serve. */
+void evfs_loop_wait(struct evfs_loop *loop);
+/* Ends the workers, frees. 0, or why the kernel's device failed. */
+int evfs_loop_stop(struct evfs_loop *loop, struct evfs_err *err) EVFS_MUST_USE;
+
+#endif

@@ -1,0 +1,1064 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The engine between real stores in memory over the virtual network: the
+ * handshake and what it refuses, one session out of two, streams, contents of
+ * every size, status, pause, removal, and peers that misbehave. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "meta/config.h"
+#include "meta/content.h"
+#include "meta/facts.h"
+#include "meta/feed.h"
+#include "meta/members.h"
+#include "meta/meta.h"
+#include "meta/tree.h"
+#include "meta/view.h"
+#include "net/engine.h"
+#include "net/loop.h"
+#include "net/wire.h"
+
+#define MS ((uint64_t)1000000)
+#define SECOND ((uint64_t)1000000000)
+#define NODES 3
+
+struct node {
+	unsigned index;
+	char name[2];
+	char key[40];
+	struct evfs_meta *meta;
+	struct evfs_engine *engine;
+	struct evfs_feed_listener listener;
+	unsigned changes;
+};
+
+static struct evfs_loop *loop;
+static struct node nodes[NODES];
+
+/* ---- a small world ---- */
+
+static void must(int r, const struct evfs_err *err)
+{
+	ck_assert_msg(r >= 0, "%s", err->msg);
+}
+
+static void on_durable(void *ctx)
+{
+	struct node *node = ctx;
+
+	evfs_loop_durable(loop, node->index);
+}
+
+static void on_change(void *ctx)
+{
+	struct node *node = ctx;
+
+	node->changes++;
+}
+
+/* The store of node i; its place in the network is there already. */
+static void open_store(unsigned i, uint8_t volume)
+{
+	struct evfs_meta_new fresh = { 0 };
+	struct evfs_meta_options options = { 0 };
+	struct evfs_err err = { 0 };
+	struct node *node = &nodes[i];
+
+	node->index = i;
+	node->name[0] = (char)('A' + i);
+	snprintf(node->key, sizeof(node->key), "ssh-ed25519 AAAATEST%c",
+		 'A' + i);
+	fresh.node_name = node->name;
+	fresh.node = evfs_node_of_key(node->key);
+	fresh.public_key = node->key;
+	memset(fresh.volume.b, volume, sizeof(fresh.volume.b));
+	options.fresh = &fresh;
+	options.env = evfs_loop_env(loop, i);
+	options.commit_delay_ms = 5;
+	must(evfs_meta_open(&options, &node->meta, &err), &err);
+	node->listener = (struct evfs_feed_listener){ .ctx = node,
+						      .durable = on_durable };
+	evfs_feed_add(node->meta, &node->listener);
+}
+
+static void open_node(unsigned i, uint8_t volume)
+{
+	char key[40];
+
+	snprintf(key, sizeof(key), "ssh-ed25519 AAAATEST%c", 'A' + i);
+	(void)evfs_loop_add(loop, evfs_node_of_key(key));
+	open_store(i, volume);
+}
+
+static void know(struct node *node, unsigned i, bool address)
+{
+	struct evfs_member member = { 0 };
+	struct evfs_err err = { 0 };
+	bool changed;
+
+	member.node = evfs_meta_node(nodes[i].meta);
+	strcpy(member.name, nodes[i].name);
+	strcpy(member.key, nodes[i].key);
+	if (address)
+		snprintf(member.address, sizeof(member.address), "loop:%u", i);
+	member.stamp_ns = 1800000000 * SECOND;
+	evfs_meta_lock(node->meta);
+	must(evfs_members_join(node->meta, &member, &changed, &err), &err);
+	evfs_meta_unlock(node->meta);
+}
+
+static void commit(struct node *node)
+{
+	struct evfs_err err = { 0 };
+
+	must(evfs_meta_commit(node->meta, &err), &err);
+}
+
+static void power_on(unsigned i)
+{
+	struct evfs_err err = { 0 };
+	struct node *node = &nodes[i];
+
+	must(evfs_engine_new(node->meta, evfs_loop_env(loop, i),
+			     evfs_loop_transport(loop, i), &node->engine,
+			     &err), &err);
+	evfs_engine_on_change(node->engine, on_change, node);
+	evfs_loop_attach(loop, i, node->engine);
+}
+
+static void power_off(unsigned i)
+{
+	evfs_loop_attach(loop, i, NULL);
+	evfs_engine_free(nodes[i].engine);
+	nodes[i].engine = NULL;
+}
+
+/* n nodes that know each other, not switched on. */
+static void make(unsigned n)
+{
+	unsigned i, k;
+
+	for (i = 0; i < n; i++)
+		open_node(i, 7);
+	for (i = 0; i < n; i++) {
+		for (k = 0; k < n; k++)
+			know(&nodes[i], k, true);
+		commit(&nodes[i]);
+	}
+}
+
+static void run_ms(uint64_t ms)
+{
+	uint64_t end_ns = evfs_loop_now(loop) + ms * MS, next_ns;
+	unsigned i;
+
+	while (evfs_loop_now(loop) < end_ns) {
+		next_ns = evfs_loop_now(loop) + 5 * MS;
+		if (next_ns > end_ns)
+			next_ns = end_ns;
+		while (evfs_loop_step(loop, next_ns))
+			;
+		for (i = 0; i < NODES; i++)
+			if (nodes[i].engine != NULL)
+				commit(&nodes[i]);
+	}
+}
+
+static void status(unsigned i, struct evfs_engine_status *ret)
+{
+	struct evfs_err err = { 0 };
+
+	must(evfs_engine_status(nodes[i].engine, ret, &err), &err);
+}
+
+static bool converged(unsigned i)
+{
+	struct evfs_engine_status s;
+
+	status(i, &s);
+	evfs_free(s.peers);
+	return s.converged;
+}
+
+static bool all_converged(unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (nodes[i].engine != NULL && !converged(i))
+			return false;
+	return true;
+}
+
+static void wait_converged(unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < 3000 && !all_converged(n); i++)
+		run_ms(20);
+	ck_assert_msg(all_converged(n), "not converged within 60 s");
+}
+
+static bool is_connected(unsigned i, unsigned to)
+{
+	struct evfs_engine_status s;
+	bool found = false;
+	size_t k;
+
+	status(i, &s);
+	for (k = 0; k < s.n_peers; k++)
+		if (s.peers[k].member.node == evfs_meta_node(nodes[to].meta))
+			found = s.peers[k].connected;
+	evfs_free(s.peers);
+	return found;
+}
+
+static void peer(unsigned i, unsigned of, struct evfs_peer_status *ret)
+{
+	struct evfs_engine_status s;
+	size_t k;
+
+	status(i, &s);
+	for (k = 0; k < s.n_peers; k++)
+		if (s.peers[k].member.node == evfs_meta_node(nodes[of].meta)) {
+			*ret = s.peers[k];
+			evfs_free(s.peers);
+			return;
+		}
+	ck_abort_msg("no such peer");
+}
+
+/* ---- files ---- */
+
+static uint8_t *bytes_of(size_t len, uint64_t seed)
+{
+	uint8_t *data = malloc(len + 8);
+	uint64_t z = seed * 0x9e3779b97f4a7c15ULL + 1;
+	size_t i;
+
+	ck_assert_ptr_nonnull(data);
+	for (i = 0; i < len; i += 8) {
+		z ^= z << 13;
+		z ^= z >> 7;
+		z ^= z << 17;
+		memcpy(data + i, &z, 8);
+	}
+	return data;
+}
+
+static void create(unsigned i, const char *name, size_t len, uint64_t seed)
+{
+	struct evfs_content *store = evfs_meta_content(nodes[i].meta);
+	struct evfs_content_ref content = { .mtime_s = 1 };
+	struct evfs_new what = { .kind = EVFS_KIND_FILE, .mode = 0644,
+				 .content = &content };
+	uint8_t *data = bytes_of(len, seed);
+	struct evfs_content_put *put;
+	struct evfs_err err = { 0 };
+	evfs_stamp link;
+	evfs_ino ino;
+
+	must(evfs_content_write(store, data, len, &put, &err), &err);
+	free(data);
+	evfs_meta_lock_content(nodes[i].meta);
+	content.content = *evfs_content_put_name(put);
+	content.size = len;
+	must(evfs_content_commit(store, put, &err), &err);
+	must(evfs_tree_create(nodes[i].meta, EVFS_INO_ROOT, name, strlen(name),
+			      &what, &ino, &link, &err), &err);
+	evfs_meta_unlock(nodes[i].meta);
+}
+
+static bool lookup(unsigned i, const char *name, struct evfs_entry *ret)
+{
+	int r;
+
+	evfs_meta_lock(nodes[i].meta);
+	r = evfs_view_lookup(nodes[i].meta, EVFS_INO_ROOT, name, strlen(name),
+			     ret, NULL);
+	evfs_meta_unlock(nodes[i].meta);
+	return r == 0;
+}
+
+static bool exists(unsigned i, const char *name)
+{
+	struct evfs_entry entry = { 0 };
+
+	if (!lookup(i, name, &entry))
+		return false;
+	evfs_entry_fini(&entry);
+	return true;
+}
+
+static void check_file(unsigned i, const char *name, size_t len, uint64_t seed)
+{
+	struct evfs_content_reader *reader;
+	struct evfs_entry entry = { 0 };
+	struct evfs_err err = { 0 };
+	uint8_t *want = bytes_of(len, seed), *got = malloc(len + 1);
+	size_t n = 0;
+
+	ck_assert_msg(lookup(i, name, &entry), "%c has no %s", 'A' + i, name);
+	ck_assert_uint_eq(entry.size, len);
+	must(evfs_content_open(evfs_meta_content(nodes[i].meta),
+			       &entry.content, entry.size, &reader, &err),
+	     &err);
+	must(evfs_content_read(reader, got, len, 0, &n, &err), &err);
+	evfs_content_close(reader);
+	ck_assert_uint_eq(n, len);
+	ck_assert_mem_eq(want, got, len);
+	evfs_entry_fini(&entry);
+	free(want);
+	free(got);
+}
+
+static void setup_with(const struct evfs_loop_options *options)
+{
+	struct evfs_err err = { 0 };
+
+	evfs_log_init("test", EVFS_LOG_ERROR, false);
+	memset(nodes, 0, sizeof(nodes));
+	must(evfs_loop_new(options, &loop, &err), &err);
+}
+
+static void setup(void)
+{
+	struct evfs_loop_options options = {
+		.seed = 1, .delay_min_ns = 100000, .delay_max_ns = 2 * MS
+	};
+
+	setup_with(&options);
+}
+
+static void teardown(void)
+{
+	unsigned i;
+
+	for (i = 0; i < NODES; i++) {
+		if (nodes[i].meta == NULL)
+			continue;
+		evfs_loop_attach(loop, i, NULL);
+		evfs_engine_free(nodes[i].engine);
+		evfs_feed_remove(nodes[i].meta, &nodes[i].listener);
+		evfs_meta_close(nodes[i].meta);
+	}
+	evfs_loop_free(loop);
+}
+
+/* ---- tests ---- */
+
+START_TEST(two_replicas)
+{
+	struct evfs_peer_status p;
+
+	make(2);
+	create(0, "early", 100, 1);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	check_file(1, "early", 100, 1);
+	create(1, "late", 5000, 2);
+	ck_assert(!converged(1)); /* not durable yet: not claimed */
+	wait_converged(2);
+	check_file(0, "late", 5000, 2);
+	ck_assert_uint_gt(nodes[0].changes, 0);
+	run_ms(12000);
+	peer(1, 0, &p);
+	ck_assert_int_eq(p.state, EVFS_PEER_ALIVE);
+	ck_assert(p.in_sync && p.connected && p.has_root);
+	ck_assert_uint_eq(p.behind_changes, 0);
+	ck_assert_int_ge(p.rtt_ms, 1);
+	ck_assert_int_le(p.rtt_ms, 10);
+	ck_assert_int_ge(p.convergence_p50_ms, 1);
+	ck_assert_int_le(p.convergence_p99_ms, 100);
+	ck_assert_uint_ge(p.convergence_count, 1);
+	ck_assert_int_le(p.last_contact_s, 5);
+}
+END_TEST
+
+/* Chunks that travel apart, and manifests, to two members at once. */
+START_TEST(contents)
+{
+	make(3);
+	power_on(0);
+	power_on(1);
+	power_on(2);
+	create(0, "empty", 0, 1);
+	create(0, "inline", 64 << 10, 2);
+	create(0, "chunk", (64 << 10) + 1, 3);
+	create(0, "many", 5 << 20, 4);
+	create(1, "other", 3 << 20, 5);
+	wait_converged(3);
+	check_file(1, "empty", 0, 1);
+	check_file(1, "inline", 64 << 10, 2);
+	check_file(2, "chunk", (64 << 10) + 1, 3);
+	check_file(2, "many", 5 << 20, 4);
+	check_file(0, "other", 3 << 20, 5);
+	check_file(2, "other", 3 << 20, 5);
+}
+END_TEST
+
+/* The same when frames arrive in any pieces and connections tear all the time.
+ */
+START_TEST(bad_network)
+{
+	struct evfs_loop_options options = {
+		.seed = 3, .delay_min_ns = 100000, .delay_max_ns = 20 * MS,
+		.cut_ppm = 5000, .shred = true
+	};
+	unsigned i;
+	char name[8];
+
+	evfs_loop_set_options(loop, &options);
+	make(3);
+	for (i = 0; i < 3; i++)
+		power_on(i);
+	for (i = 0; i < 30; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		create(i % 3, name, i * 7000, i);
+		run_ms(100);
+	}
+	options.cut_ppm = 0;
+	evfs_loop_set_options(loop, &options);
+	wait_converged(3);
+	for (i = 0; i < 30; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		check_file((i + 1) % 3, name, i * 7000, i);
+	}
+}
+END_TEST
+
+/* Many objects: several batches, backpressure. */
+START_TEST(many_objects)
+{
+	struct evfs_loop_options options = {
+		.seed = 3, .delay_min_ns = 100000, .delay_max_ns = MS,
+		.bytes_per_second = 5000000
+	};
+	struct evfs_peer_status p;
+	unsigned i;
+	char name[16];
+
+	evfs_loop_set_options(loop, &options);
+	make(2);
+	power_on(0);
+	for (i = 0; i < 3000; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		create(0, name, 1 + i % 2000, i);
+	}
+	run_ms(100);
+	peer(0, 1, &p);
+	ck_assert_uint_eq(p.behind_changes, 3000);
+	ck_assert_uint_ge(p.behind_bytes, 2000000);
+	ck_assert_int_eq(p.state, EVFS_PEER_DEAD);
+	power_on(1);
+	wait_converged(2);
+	check_file(1, "f2999", 1 + 2999 % 2000, 2999);
+	peer(0, 1, &p);
+	ck_assert_uint_eq(p.behind_changes, 0);
+}
+END_TEST
+
+/* A change reaches a member that its writer is not connected to. */
+START_TEST(relay)
+{
+	make(3);
+	evfs_loop_link(loop, 0, 2, false);
+	power_on(0);
+	power_on(1);
+	power_on(2);
+	run_ms(3000);
+	create(0, "far", 200000, 1);
+	run_ms(1000);
+	check_file(2, "far", 200000, 1);
+	ck_assert(!converged(1) || !is_connected(0, 2));
+	ck_assert(!converged(0));
+	evfs_loop_link(loop, 0, 2, true);
+	wait_converged(3);
+}
+END_TEST
+
+/* In a full mesh a change goes over each edge from its writer only. */
+START_TEST(no_storm)
+{
+	struct evfs_engine_status before[3], after[3];
+	uint64_t sent = 0;
+	unsigned i;
+
+	make(3);
+	for (i = 0; i < 3; i++)
+		power_on(i);
+	wait_converged(3);
+	for (i = 0; i < 3; i++)
+		status(i, &before[i]);
+	create(0, "f", 60000, 1);
+	wait_converged(3);
+	run_ms(2000);
+	for (i = 0; i < 3; i++) {
+		status(i, &after[i]);
+		sent += after[i].bytes_sent - before[i].bytes_sent;
+		evfs_free(after[i].peers);
+		evfs_free(before[i].peers);
+	}
+	ck_assert_uint_ge(sent, 2 * 60000);
+	ck_assert_uint_lt(sent, 2 * 60000 + 10000);
+}
+END_TEST
+
+START_TEST(other_volume)
+{
+	struct evfs_peer_status p;
+
+	open_node(0, 1);
+	open_node(1, 2);
+	know(&nodes[0], 1, true);
+	know(&nodes[1], 0, false);
+	power_on(0);
+	power_on(1);
+	create(0, "f", 10, 1);
+	run_ms(5000);
+	ck_assert(!exists(1, "f"));
+	peer(0, 1, &p);
+	ck_assert(!p.connected);
+	ck_assert_ptr_nonnull(strstr(p.last_error, "another volume"));
+}
+END_TEST
+
+START_TEST(not_a_member)
+{
+	make(2);
+	open_node(2, 7);
+	know(&nodes[2], 0, true);
+	power_on(0);
+	power_on(1);
+	power_on(2);
+	create(0, "f", 10, 1);
+	run_ms(3000);
+	ck_assert(!exists(2, "f"));
+	ck_assert(exists(1, "f"));
+}
+END_TEST
+
+/* C is met through A only, and found by B from what A tells. */
+START_TEST(members_spread)
+{
+	open_node(0, 7);
+	open_node(1, 7);
+	open_node(2, 7);
+	know(&nodes[0], 0, true);
+	know(&nodes[0], 1, true);
+	know(&nodes[0], 2, true);
+	know(&nodes[1], 0, true);
+	know(&nodes[1], 1, true);
+	know(&nodes[2], 0, true);
+	know(&nodes[2], 2, true);
+	power_on(0);
+	power_on(1);
+	power_on(2);
+	run_ms(5000);
+	ck_assert(is_connected(1, 2));
+	ck_assert(is_connected(2, 1));
+}
+END_TEST
+
+START_TEST(removed_member)
+{
+	struct evfs_err err = { 0 };
+
+	make(3);
+	power_on(0);
+	power_on(1);
+	power_on(2);
+	wait_converged(3);
+	evfs_meta_lock(nodes[0].meta);
+	must(evfs_members_remove(nodes[0].meta, evfs_meta_node(nodes[2].meta),
+				 &err), &err);
+	evfs_meta_unlock(nodes[0].meta);
+	evfs_engine_members_changed(nodes[0].engine);
+	evfs_loop_poke(loop, 0);
+	run_ms(3000);
+	create(0, "after", 10, 1);
+	run_ms(3000);
+	ck_assert(exists(1, "after"));
+	ck_assert(!exists(2, "after"));
+	ck_assert(converged(0));
+	ck_assert(converged(1));
+}
+END_TEST
+
+START_TEST(pause_all)
+{
+	struct evfs_peer_status p;
+
+	make(2);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	evfs_engine_pause(nodes[0].engine, 0, true);
+	evfs_loop_poke(loop, 0);
+	create(0, "here", 10, 1);
+	create(1, "there", 10, 2);
+	run_ms(5000);
+	ck_assert(!exists(1, "here"));
+	ck_assert(!exists(0, "there"));
+	peer(0, 1, &p);
+	ck_assert_int_eq(p.state, EVFS_PEER_PAUSED);
+	ck_assert(!p.connected);
+	peer(1, 0, &p);
+	ck_assert_ptr_nonnull(strstr(p.last_error, "paused"));
+	evfs_engine_pause(nodes[0].engine, 0, false);
+	evfs_loop_poke(loop, 0);
+	run_ms(1000);
+	ck_assert(exists(1, "here"));
+	ck_assert(exists(0, "there"));
+}
+END_TEST
+
+START_TEST(pause_one)
+{
+	make(3);
+	power_on(0);
+	power_on(1);
+	power_on(2);
+	wait_converged(3);
+	evfs_engine_pause(nodes[0].engine, evfs_meta_node(nodes[1].meta),
+			  true);
+	evfs_loop_poke(loop, 0);
+	run_ms(1000);
+	ck_assert(!is_connected(0, 1));
+	ck_assert(is_connected(0, 2));
+	create(0, "f", 10, 1);
+	run_ms(1000);
+	ck_assert(exists(1, "f")); /* by way of C, who is not paused */
+}
+END_TEST
+
+/* A second daemon with the identity of B, which still runs: refused. */
+START_TEST(twins)
+{
+	unsigned twin;
+	struct evfs_engine *engine;
+	struct evfs_err err = { 0 };
+
+	make(2);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	twin = evfs_loop_add(loop, evfs_meta_node(nodes[1].meta));
+	must(evfs_engine_new(nodes[1].meta, evfs_loop_env(loop, twin),
+			     evfs_loop_transport(loop, twin), &engine, &err),
+	     &err);
+	evfs_loop_attach(loop, twin, engine);
+	run_ms(2000);
+	ck_assert(is_connected(0, 1));
+	create(0, "f", 10, 1);
+	run_ms(10000);
+	ck_assert(is_connected(0, 1));
+	ck_assert(exists(1, "f"));
+	evfs_loop_attach(loop, twin, NULL);
+	evfs_engine_free(engine);
+}
+END_TEST
+
+/* B dies without a word and comes back while A still holds its session. */
+START_TEST(restart_unnoticed)
+{
+	make(2);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	evfs_loop_link(loop, 0, 1, false); /* nobody hears of the end */
+	power_off(1);
+	evfs_loop_link(loop, 0, 1, true);
+	power_on(1);
+	create(1, "f", 10, 1);
+	wait_converged(2);
+	ck_assert(exists(0, "f"));
+}
+END_TEST
+
+/* B loses what it had told others: it says so, and takes no harm. */
+START_TEST(amnesia)
+{
+	struct evfs_peer_status p;
+
+	make(2);
+	power_on(0);
+	power_on(1);
+	create(1, "f", 10, 1);
+	wait_converged(2);
+	power_off(1);
+	evfs_feed_remove(nodes[1].meta, &nodes[1].listener);
+	evfs_meta_close(nodes[1].meta);
+	open_store(1, 7); /* the same key, an empty store */
+	know(&nodes[1], 0, true);
+	commit(&nodes[1]);
+	power_on(1);
+	run_ms(5000);
+	peer(1, 0, &p);
+	ck_assert(!p.connected);
+	ck_assert_ptr_nonnull(strstr(p.last_error, "lost memory"));
+	ck_assert(exists(0, "f"));
+}
+END_TEST
+
+/* Somebody waits for content: it comes first, or is given up at once. */
+static unsigned unreachable_calls;
+
+static void on_unreachable(void *ctx, const evfs_hash *name)
+{
+	(void)ctx;
+	(void)name;
+	unreachable_calls++;
+}
+
+START_TEST(urgent)
+{
+	static const struct evfs_content_watch watch = {
+		.unreachable = on_unreachable
+	};
+	struct evfs_loop_options slow = {
+		.seed = 1, .delay_min_ns = 100000, .delay_max_ns = MS,
+		.bytes_per_second = 1000000
+	};
+	struct evfs_content_reader *reader;
+	struct evfs_entry entry = { 0 };
+	struct evfs_err err = { 0 };
+	struct evfs_content *store;
+
+	make(2);
+	evfs_loop_set_options(loop, &slow);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	store = evfs_meta_content(nodes[1].meta);
+	create(0, "big", 8 << 20, 1);
+	create(0, "small", 100000, 2);
+	run_ms(500);
+	ck_assert(lookup(1, "small", &entry));
+	evfs_engine_urgent(nodes[1].engine, &entry.content, entry.size);
+	evfs_loop_poke(loop, 1);
+	run_ms(12000);
+	must(evfs_content_open(store, &entry.content, entry.size, &reader,
+			       &err), &err);
+	evfs_content_close(reader);
+	evfs_entry_fini(&entry);
+	wait_converged(2);
+	create(0, "lost", 5 << 20, 3);
+	run_ms(300);
+	power_off(0);
+	run_ms(1000);
+	ck_assert(lookup(1, "lost", &entry));
+	unreachable_calls = 0;
+	evfs_content_set_watch(store, EVFS_CONTENT_WATCH_FS, &watch);
+	evfs_engine_urgent(nodes[1].engine, &entry.content, entry.size);
+	ck_assert_uint_eq(unreachable_calls, 1);
+	evfs_content_set_watch(store, EVFS_CONTENT_WATCH_FS, NULL);
+	evfs_entry_fini(&entry);
+}
+END_TEST
+
+START_TEST(bandwidth)
+{
+	struct evfs_err err = { 0 };
+	uint64_t start_ns;
+
+	make(2);
+	evfs_meta_lock(nodes[0].meta);
+	must(evfs_config_set_text(nodes[0].meta, "bandwidth_up", "1000000/s",
+				  &err), &err);
+	evfs_meta_unlock(nodes[0].meta);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	start_ns = evfs_loop_now(loop);
+	create(0, "f", 5000000, 1);
+	wait_converged(2);
+	ck_assert_uint_ge(evfs_loop_now(loop) - start_ns, 3 * SECOND);
+	ck_assert_uint_le(evfs_loop_now(loop) - start_ns, 8 * SECOND);
+	check_file(1, "f", 5000000, 1);
+}
+END_TEST
+
+START_TEST(sync_command)
+{
+	make(2);
+	power_on(0);
+	run_ms(100000); /* dialling has backed off to a minute */
+	power_on(1);
+	evfs_engine_pause(nodes[1].engine, 0, true); /* it does not dial */
+	evfs_engine_pause(nodes[1].engine, 0, false);
+	create(0, "f", 10, 1);
+	evfs_engine_sync(nodes[0].engine, 0);
+	evfs_loop_poke(loop, 0);
+	run_ms(500);
+	ck_assert(exists(1, "f"));
+}
+END_TEST
+
+/* ---- a peer that misbehaves: raw frames into a real engine ---- */
+
+struct raw {
+	evfs_conn conn;
+	struct evfs_buf sent;
+	bool closed;
+};
+
+static evfs_conn raw_dial(void *ctx, uint64_t node, const char *address,
+			  const char *key)
+{
+	(void)ctx;
+	(void)node;
+	(void)address;
+	(void)key;
+	return 0;
+}
+
+static bool raw_send(void *ctx, evfs_conn conn, enum evfs_channel channel,
+		     const void *data, size_t len)
+{
+	struct raw *raw = ctx;
+
+	(void)conn;
+	(void)channel;
+	ck_assert(!raw->closed);
+	ck_assert_int_eq(evfs_buf_put(&raw->sent, data, len), 0);
+	return true;
+}
+
+static size_t raw_queued(void *ctx, evfs_conn conn, enum evfs_channel channel)
+{
+	(void)ctx;
+	(void)conn;
+	(void)channel;
+	return 0;
+}
+
+static void raw_hold(void *ctx, evfs_conn conn, enum evfs_channel channel,
+		     bool on)
+{
+	(void)ctx;
+	(void)conn;
+	(void)channel;
+	(void)on;
+}
+
+static void raw_close(void *ctx, evfs_conn conn)
+{
+	struct raw *raw = ctx;
+
+	(void)conn;
+	raw->closed = true;
+}
+
+/* A valid hello of B to A. */
+static void put_hello(struct evfs_buf *out, unsigned version)
+{
+	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Hello hello = EVFS__WIRE__HELLO__INIT;
+	uint8_t root[EVFS_HASH_SIZE] = { 0 };
+
+	hello.version = hello.version_oldest = version;
+	hello.volume = evfs_wire_bytes(evfs_meta_volume(nodes[0].meta)->b,
+				       EVFS_HASH_SIZE);
+	hello.root = evfs_wire_bytes(root, sizeof(root));
+	hello.node = evfs_meta_node(nodes[1].meta);
+	hello.instance = 5;
+	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_HELLO;
+	e.hello = &hello;
+	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
+}
+
+static void put_begin(struct evfs_buf *out, uint64_t stream)
+{
+	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Begin begin = EVFS__WIRE__BEGIN__INIT;
+
+	begin.stream = stream;
+	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_BEGIN;
+	e.begin = &begin;
+	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
+}
+
+static void put_batch(struct evfs_buf *out, const void *object, size_t len)
+{
+	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Batch batch = EVFS__WIRE__BATCH__INIT;
+	ProtobufCBinaryData bytes = evfs_wire_bytes(object, len);
+
+	batch.n_objects = 1;
+	batch.objects = &bytes;
+	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_BATCH;
+	e.batch = &batch;
+	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
+}
+
+static void put_chunk(struct evfs_buf *out)
+{
+	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Chunk chunk = EVFS__WIRE__CHUNK__INIT;
+	uint8_t hash[EVFS_HASH_SIZE] = { 1 };
+
+	chunk.hash = evfs_wire_bytes(hash, sizeof(hash));
+	chunk.data = evfs_wire_bytes("x", 1);
+	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_CHUNK;
+	e.chunk = &chunk;
+	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
+}
+
+/* The reason in the Bye that ends what an engine has sent; "" = none. */
+static void last_reason(const struct evfs_buf *sent, char out[300])
+{
+	size_t at = 0, len;
+
+	out[0] = '\0';
+	while (evfs_wire_peek(sent->data + at, sent->len - at, &len, NULL) ==
+	       1) {
+		Evfs__Wire__Envelope *e;
+
+		ck_assert_int_eq(evfs_wire_decode(sent->data + at +
+						  EVFS_WIRE_HEADER, len, &e,
+						  NULL), 0);
+		if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_BYE)
+			snprintf(out, 300, "%s", e->bye->reason);
+		evfs_wire_free(e);
+		at += EVFS_WIRE_HEADER + len;
+	}
+	ck_assert_uint_eq(at, sent->len);
+}
+
+/* Feeds bytes into A, as from B; expects the end of the session with `why`, or
+ * that it lives where why is NULL. A's state must be as before. */
+static void feed(const struct evfs_buf *control, const struct evfs_buf *bulk,
+		 const char *why)
+{
+	struct raw raw = { .conn = 9 };
+	struct evfs_transport transport = {
+		.ctx = &raw, .dial = raw_dial, .send = raw_send,
+		.queued = raw_queued, .hold = raw_hold, .close = raw_close
+	};
+	struct evfs_buf before = { 0 }, after = { 0 };
+	struct evfs_engine *engine;
+	struct evfs_err err = { 0 };
+	char reason[300];
+	size_t i;
+
+	must(evfs_meta_dump(nodes[0].meta, &before, &err), &err);
+	must(evfs_engine_new(nodes[0].meta, evfs_loop_env(loop, 0), &transport,
+			     &engine, &err), &err);
+	evfs_engine_opened(engine, 9, evfs_meta_node(nodes[1].meta), false);
+	for (i = 0; i < control->len; i++) /* byte by byte */
+		if (!raw.closed)
+			evfs_engine_received(engine, 9, EVFS_CHANNEL_CONTROL,
+					     control->data + i, 1);
+	if (bulk != NULL && !raw.closed)
+		evfs_engine_received(engine, 9, EVFS_CHANNEL_BULK, bulk->data,
+				     bulk->len);
+	last_reason(&raw.sent, reason);
+	if (why == NULL)
+		ck_assert_msg(!raw.closed, "ended: %s", reason);
+	else
+		ck_assert_msg(raw.closed && strstr(reason, why) != NULL,
+			      "'%s', not '%s'", reason, why);
+	must(evfs_meta_dump(nodes[0].meta, &after, &err), &err);
+	ck_assert_uint_eq(before.len, after.len);
+	ck_assert_mem_eq(before.data, after.data, before.len);
+	raw.closed = false;
+	evfs_engine_free(engine);
+	evfs_buf_fini(&raw.sent);
+	evfs_buf_fini(&before);
+	evfs_buf_fini(&after);
+}
+
+START_TEST(misbehaving)
+{
+	static const uint8_t zero_length[4] = { 0 };
+	struct evfs_buf b = { 0 }, bulk = { 0 };
+
+	make(2);
+	create(0, "f", 10, 1);
+	commit(&nodes[0]);
+	put_hello(&b, 1);
+	feed(&b, NULL, NULL);
+	put_hello(&b, 1);
+	feed(&b, NULL, "kind 1"); /* a second hello */
+	evfs_buf_clear(&b);
+	put_begin(&b, 1);
+	feed(&b, NULL, "before hello");
+	evfs_buf_clear(&b);
+	put_hello(&b, 2);
+	feed(&b, NULL, "protocol versions 2 to 2");
+	evfs_buf_clear(&b);
+	put_hello(&b, 1);
+	put_begin(&b, 2);
+	feed(&b, NULL, "stream 2 after 0");
+	evfs_buf_clear(&b);
+	put_hello(&b, 1);
+	put_batch(&b, "x", 1);
+	feed(&b, NULL, "no stream is open");
+	evfs_buf_clear(&b);
+	put_hello(&b, 1);
+	put_begin(&b, 1);
+	put_batch(&b, "x", 1);
+	feed(&b, NULL, "batch: ");
+	evfs_buf_clear(&b);
+	put_hello(&b, 1);
+	put_begin(&b, 1);
+	put_begin(&b, 2);
+	feed(&b, NULL, "has not ended");
+	evfs_buf_clear(&b);
+	put_hello(&b, 1);
+	put_chunk(&b);
+	feed(&b, NULL, "on the control channel");
+	evfs_buf_clear(&b);
+	put_hello(&b, 1);
+	put_chunk(&bulk); /* not asked for: nothing happens */
+	feed(&b, &bulk, NULL);
+	put_begin(&bulk, 1);
+	feed(&b, &bulk, "on the bulk channel");
+	ck_assert_int_eq(evfs_buf_put(&b, zero_length, 4), 0);
+	feed(&b, NULL, "frame of 0 bytes");
+	evfs_buf_fini(&b);
+	evfs_buf_fini(&bulk);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("engine");
+	TCase *tc = tcase_create("engine");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, two_replicas);
+	tcase_add_test(tc, contents);
+	tcase_add_test(tc, bad_network);
+	tcase_add_test(tc, many_objects);
+	tcase_add_test(tc, relay);
+	tcase_add_test(tc, no_storm);
+	tcase_add_test(tc, other_volume);
+	tcase_add_test(tc, not_a_member);
+	tcase_add_test(tc, members_spread);
+	tcase_add_test(tc, removed_member);
+	tcase_add_test(tc, pause_all);
+	tcase_add_test(tc, pause_one);
+	tcase_add_test(tc, twins);
+	tcase_add_test(tc, restart_unnoticed);
+	tcase_add_test(tc, amnesia);
+	tcase_add_test(tc, urgent);
+	tcase_add_test(tc, bandwidth);
+	tcase_add_test(tc, sync_command);
+	tcase_add_test(tc, misbehaving);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
