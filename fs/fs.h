@@ -5,8 +5,10 @@
  * decide nothing about replicated state.
  *
  * Threads: libfuse workers run operations; one notify thread makes the kernel
- * forget what remote changes touched (never inside a request). Locks, in the
- * order of taking: a node's data lock -> the node table's lock -> meta. */
+ * forget what remote changes touched (never inside a request), one sealer seals
+ * what stays open and dirty. Locks, in the order of taking: a file's writer
+ * lock -> its data lock -> meta -> leaves (node table, list of dirty files,
+ * queue of the notify thread), of which the table comes before the list. */
 #ifndef EVFS_FS_FS_H
 #define EVFS_FS_FS_H
 

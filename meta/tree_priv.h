@@ -227,9 +227,11 @@ int evfs_tx_vacate(struct evfs_tx *tx, evfs_ino dir,
 		   const struct evfs_entry *spare,
 		   const struct evfs_entry *moved_first) EVFS_MUST_USE;
 int evfs_tx_shows_only(struct evfs_tx *tx,
-		       const struct evfs_member_link *member, bool *ret) EVFS_MUST_USE;
+		       const struct evfs_member_link *member, bool *ret)
+	EVFS_MUST_USE;
 int evfs_tx_shared_top(struct evfs_tx *tx,
-		       const struct evfs_member_link *member, bool *ret) EVFS_MUST_USE;
+		       const struct evfs_member_link *member, bool *ret)
+	EVFS_MUST_USE;
 int evfs_tx_isolate(struct evfs_tx *tx, const struct evfs_beside *at,
 		    const struct evfs_member_link *member) EVFS_MUST_USE;
 int evfs_tx_leave_name(struct evfs_tx *tx, const struct evfs_beside *at,

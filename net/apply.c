@@ -89,13 +89,17 @@ static int take_piece(struct evfs_incoming *incoming,
 
 	incoming->bytes += piece->len;
 	if (incoming->bytes > EVFS_ENGINE_BATCH_MAX)
-		return evfs_err_set(err, EVFS_EPROTO, "batch: more than %u "
-				    "bytes", EVFS_ENGINE_BATCH_MAX);
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "batch: more than %u "
+				    "bytes",
+				    EVFS_ENGINE_BATCH_MAX);
 	if (!open && partial->len == 0)
 		return add_object(incoming, piece->data, piece->len, err);
 	if (partial->len + piece->len > EVFS_OBJECT_BYTES_MAX)
-		return evfs_err_set(err, EVFS_EPROTO, "batch: object of more "
-				    "than %u bytes", EVFS_OBJECT_BYTES_MAX);
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "batch: object of more "
+				    "than %u bytes",
+				    EVFS_OBJECT_BYTES_MAX);
 	if (evfs_buf_put(partial, piece->data, piece->len) < 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "batch: out of memory");
 	if (open)
@@ -109,8 +113,7 @@ static int take_piece(struct evfs_incoming *incoming,
 
 static int take_content(struct evfs_engine *engine,
 			struct evfs_incoming *incoming,
-			const Evfs__Wire__Inline *content,
-			struct evfs_err *err)
+			const Evfs__Wire__Inline *content, struct evfs_err *err)
 {
 	evfs_hash name = evfs_wire_hash(&content->name, 0);
 	struct evfs_content_put *put;
@@ -211,7 +214,8 @@ int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
 	int r = 0;
 
 	if (!incoming->open)
-		return evfs_err_set(err, EVFS_EPROTO, "batch: no stream is "
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "batch: no stream is "
 				    "open");
 	for (i = 0; r == 0 && i < batch->n_objects; i++)
 		r = take_piece(incoming, &batch->objects[i],

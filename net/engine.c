@@ -107,9 +107,9 @@ bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
 	if (gap_ms > 1000)
 		gap_ms = 1000; /* what was not used is not saved up */
 	if (gap_ms > 0) {
-		bucket->tokens += (int64_t)(bucket->rate / 1000 * gap_ms +
-					    bucket->rate % 1000 * gap_ms /
-						    1000);
+		bucket->tokens +=
+			(int64_t)(bucket->rate / 1000 * gap_ms +
+				  bucket->rate % 1000 * gap_ms / 1000);
 		if (bucket->tokens > (int64_t)bucket->rate)
 			bucket->tokens = (int64_t)bucket->rate;
 		bucket->ns = now_ns;
@@ -237,7 +237,8 @@ void evfs_engine_opened(struct evfs_engine *engine, evfs_conn conn,
 	s->state = EVFS_SESSION_HELLO;
 	s->opened_ns = s->heard_ns = evfs_engine_now(engine);
 	if (node == engine->self)
-		evfs_session_close(engine, s, EVFS_BYE_TWINS, "it is a daemon "
+		evfs_session_close(engine, s, EVFS_BYE_TWINS,
+				   "it is a daemon "
 				   "with this replica's identity (a copied "
 				   "store? stop one)");
 	else if (s->peer == NULL || s->peer->member.removed)
@@ -278,8 +279,9 @@ void evfs_engine_closed(struct evfs_engine *engine, evfs_conn conn,
 			const struct evfs_err *why)
 {
 	struct evfs_session *s = evfs_session_find(engine, conn);
-	const char *text = why != NULL && why->msg[0] != '\0' ?
-				   why->msg : "connection closed";
+	const char *text = why != NULL && why->msg[0] != '\0'
+				   ? why->msg
+				   : "connection closed";
 
 	if (s == NULL)
 		return;

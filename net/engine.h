@@ -25,8 +25,8 @@ struct evfs_engine;
 /* All pointers borrowed for the engine's life. */
 int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
 		    const struct evfs_transport *transport,
-		    struct evfs_engine **ret, struct evfs_err *err)
-	EVFS_MUST_USE;
+		    struct evfs_engine **ret,
+		    struct evfs_err *err) EVFS_MUST_USE;
 void evfs_engine_free(struct evfs_engine *engine); /* closes connections */
 
 /* ---- events ---- */
@@ -62,46 +62,50 @@ void evfs_engine_sync(struct evfs_engine *engine, uint64_t node);
 
 /* ---- status: truthful about what exists ---- */
 
-enum evfs_peer_state { EVFS_PEER_ALIVE, EVFS_PEER_SUSPECT, EVFS_PEER_DEAD,
-		       EVFS_PEER_PAUSED };
+enum evfs_peer_state {
+	EVFS_PEER_ALIVE,
+	EVFS_PEER_SUSPECT,
+	EVFS_PEER_DEAD,
+	EVFS_PEER_PAUSED
+};
 
 struct evfs_peer_status {
 	struct evfs_member member;
 	enum evfs_peer_state state;
 	bool connected;
-	bool in_sync;            /* same root, nothing lacking on either side,
-	                          * content included, as last reported */
+	bool in_sync; /* same root, nothing lacking on either side,
+		       * content included, as last reported */
 	bool has_root;
-	evfs_hash root;          /* as it last reported */
-	uint64_t behind_changes; /* what it lacks of ours, by its report */
-	uint64_t behind_bytes;   /* content included */
+	evfs_hash root;		  /* as it last reported */
+	uint64_t behind_changes;  /* what it lacks of ours, by its report */
+	uint64_t behind_bytes;	  /* content included */
 	uint64_t missing_changes; /* what we lack of its, by its report */
-	int64_t rtt_ms;          /* -1 unknown */
-	int64_t skew_ms;         /* its clock minus ours; INT64_MIN unknown */
-	int64_t last_contact_s;  /* -1 never */
+	int64_t rtt_ms;		  /* -1 unknown */
+	int64_t skew_ms;	  /* its clock minus ours; INT64_MIN unknown */
+	int64_t last_contact_s;	  /* -1 never */
 	int64_t convergence_p50_ms, convergence_p99_ms; /* -1 unknown */
 	uint64_t convergence_count;
-	char last_error[128];    /* why it is not connected; "" = none */
+	char last_error[128]; /* why it is not connected; "" = none */
 };
 
 struct evfs_engine_status {
 	struct evfs_peer_status *peers; /* owned by the caller after the call;
-	                                 * evfs_free */
+					 * evfs_free */
 	size_t n_peers;
-	bool paused;                /* all of it */
-	bool converged;             /* CONTRACT "converged" */
-	uint64_t pending_changes;   /* not confirmed by every member */
+	bool paused;		  /* all of it */
+	bool converged;		  /* CONTRACT "converged" */
+	uint64_t pending_changes; /* not confirmed by every member */
 	uint64_t pending_bytes;
-	int64_t oldest_pending_s;   /* -1 none */
-	int64_t verified_wall_s;    /* when all last were in sync; -1 never */
+	int64_t oldest_pending_s; /* -1 none */
+	int64_t verified_wall_s;  /* when all last were in sync; -1 never */
 	uint64_t wanted_contents, wanted_bytes; /* lacking here */
-	uint64_t bytes_sent, bytes_received;    /* since start, all peers */
+	uint64_t bytes_sent, bytes_received;	/* since start, all peers */
 	uint64_t messages_sent, messages_received;
-	uint64_t chunks_corrupt;    /* refused for their hash */
+	uint64_t chunks_corrupt; /* refused for their hash */
 };
 int evfs_engine_status(struct evfs_engine *engine,
-		       struct evfs_engine_status *ret, struct evfs_err *err)
-	EVFS_MUST_USE;
+		       struct evfs_engine_status *ret,
+		       struct evfs_err *err) EVFS_MUST_USE;
 
 /* Called (on the engine's thread) whenever status may have changed; for
  * `status --wait`. */

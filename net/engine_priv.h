@@ -27,66 +27,66 @@
 #define EVFS_ENGINE_PING_NS (5 * EVFS_SECOND)
 #define EVFS_ENGINE_SUSPECT_NS (10 * EVFS_SECOND)
 #define EVFS_ENGINE_SILENCE_NS (20 * EVFS_SECOND) /* then it is over */
-#define EVFS_ENGINE_HELLO_NS (15 * EVFS_SECOND)   /* for the handshake */
+#define EVFS_ENGINE_HELLO_NS (15 * EVFS_SECOND)	  /* for the handshake */
 #define EVFS_ENGINE_PROBE_NS (3 * EVFS_SECOND)
 #define EVFS_ENGINE_REPORT_NS (10 * EVFS_MS)
 #define EVFS_ENGINE_RELAY_NS (250 * EVFS_MS)
-#define EVFS_ENGINE_POLL_NS (2 * EVFS_MS) /* while a queue is full */
-#define EVFS_ENGINE_SAVE_NS (10 * EVFS_SECOND) /* reports to the store */
+#define EVFS_ENGINE_POLL_NS (2 * EVFS_MS)	   /* while a queue is full */
+#define EVFS_ENGINE_SAVE_NS (10 * EVFS_SECOND)	   /* reports to the store */
 #define EVFS_ENGINE_SUSPICION_NS (2 * EVFS_SECOND) /* unequal roots */
 #define EVFS_ENGINE_REPAIR_NS (600 * EVFS_SECOND)  /* between full pulls */
 #define EVFS_ENGINE_DIAL_MAX_S 60
-#define EVFS_ENGINE_QUEUE_MAX (1u << 20)  /* control: then no next batch */
-#define EVFS_ENGINE_BULK_MAX (4u << 20)   /* bulk: then no next chunk */
-#define EVFS_ENGINE_PIECE_MAX (1u << 20)  /* of a message that is cut */
+#define EVFS_ENGINE_QUEUE_MAX (1u << 20)   /* control: then no next batch */
+#define EVFS_ENGINE_BULK_MAX (4u << 20)	   /* bulk: then no next chunk */
+#define EVFS_ENGINE_PIECE_MAX (1u << 20)   /* of a message that is cut */
 #define EVFS_ENGINE_BATCH_MAX (256u << 20) /* bytes of one batch, received */
 #define EVFS_ENGINE_SAMPLES 1000
 #define EVFS_ENGINE_CHANGES 4096
 
 /* What a member last said about itself. */
 struct evfs_peer_report {
-	bool known;            /* context is meaningful (maybe from the store) */
-	bool complete;         /* a Report came in this session: all the rest
-	                        * is meaningful */
+	bool known;    /* context is meaningful (maybe from the store) */
+	bool complete; /* a Report came in this session: all the rest
+			* is meaningful */
 	struct evfs_context context;
 	evfs_hash root;
 	uint64_t wanted, wanted_bytes;
-	bool receiving;        /* within a stream */
-	uint64_t *connected;   /* owned; sorted nodes */
+	bool receiving;	     /* within a stream */
+	uint64_t *connected; /* owned; sorted nodes */
 	size_t n_connected;
-	bool unsaved;          /* the store has an older one */
-	uint64_t saved_ns;     /* when it was saved */
+	bool unsaved;	   /* the store has an older one */
+	uint64_t saved_ns; /* when it was saved */
 };
 
 /* How much lies beyond a context; looked up for status, and kept while it is
  * costly. */
 struct evfs_weight {
-	uint64_t news;      /* value of engine->news when it was looked up */
-	uint64_t ns;        /* and the time */
+	uint64_t news; /* value of engine->news when it was looked up */
+	uint64_t ns;   /* and the time */
 	uint64_t changes;
 	uint64_t bytes;
 	uint64_t oldest_ns; /* wall clock of the oldest; 0 = none */
 };
 
 struct evfs_peer {
-	struct evfs_peer *next;       /* by node, ascending */
+	struct evfs_peer *next; /* by node, ascending */
 	struct evfs_member member;
 	struct evfs_session *session; /* the active one, or NULL */
-	uint64_t dial_ns;             /* not before */
-	unsigned failures;            /* in a row */
+	uint64_t dial_ns;	      /* not before */
+	unsigned failures;	      /* in a row */
 	struct evfs_peer_report report;
-	uint64_t contact_ns;          /* last bytes from it; 0 = never */
-	int64_t rtt_ns;               /* smoothed; -1 = unknown */
-	int64_t skew_ns;              /* INT64_MIN = unknown */
+	uint64_t contact_ns; /* last bytes from it; 0 = never */
+	int64_t rtt_ns;	     /* smoothed; -1 = unknown */
+	int64_t skew_ns;     /* INT64_MIN = unknown */
 	char last_error[128];
 	uint32_t samples[EVFS_ENGINE_SAMPLES]; /* ms until it had a change */
-	uint64_t n_samples;           /* ever; the ring keeps the newest */
-	uint64_t unequal_ns;          /* equal contexts and unequal roots since;
-	                               * 0 = not */
-	uint64_t repair_ns;           /* last Pull for that reason; 0 = never */
-	bool repair_full;             /* that Pull asked for everything */
-	struct evfs_weight behind;    /* of what lies beyond its report */
-	bool mark;                    /* seen while the list is refreshed */
+	uint64_t n_samples;	   /* ever; the ring keeps the newest */
+	uint64_t unequal_ns;	   /* equal contexts and unequal roots since;
+				    * 0 = not */
+	uint64_t repair_ns;	   /* last Pull for that reason; 0 = never */
+	bool repair_full;	   /* that Pull asked for everything */
+	struct evfs_weight behind; /* of what lies beyond its report */
+	bool mark;		   /* seen while the list is refreshed */
 };
 
 /* When own changes became durable. */
@@ -96,9 +96,9 @@ struct evfs_change_time {
 };
 
 struct evfs_bucket {
-	uint64_t rate;    /* bytes per second; 0 = no limit */
-	int64_t tokens;   /* bytes that may go now; below 0 = debt */
-	uint64_t ns;      /* when they were counted */
+	uint64_t rate;	/* bytes per second; 0 = no limit */
+	int64_t tokens; /* bytes that may go now; below 0 = debt */
+	uint64_t ns;	/* when they were counted */
 };
 
 struct evfs_engine {
@@ -106,32 +106,32 @@ struct evfs_engine {
 	struct evfs_content *content;
 	const struct evfs_env *env;
 	const struct evfs_transport *transport;
-	uint64_t instance;       /* random, not 0 */
-	uint64_t self;           /* own node */
+	uint64_t instance; /* random, not 0 */
+	uint64_t self;	   /* own node */
 	struct evfs_peer *peers;
 	struct evfs_session *sessions;
-	bool paused;             /* all of it */
-	bool members_dirty;      /* the list is to be read again */
-	bool members_news;       /* and told to every session */
+	bool paused;		     /* all of it */
+	bool members_dirty;	     /* the list is to be read again */
+	bool members_news;	     /* and told to every session */
 	struct evfs_context durable; /* as of the last refresh */
 	evfs_hash root;
 	uint64_t wanted, wanted_bytes;
 	struct evfs_context seen; /* dots met in objects, beyond contexts */
 	bool report_due;
-	uint64_t report_ns;      /* when the last went out */
+	uint64_t report_ns; /* when the last went out */
 	struct evfs_change_time changes[EVFS_ENGINE_CHANGES];
-	uint64_t n_changes;      /* ever */
+	uint64_t n_changes; /* ever */
 	struct evfs_bucket up, down;
-	uint64_t config_ns;      /* when settings are read again */
+	uint64_t config_ns; /* when settings are read again */
 	struct evfs_fetch fetch;
 	uint64_t started_ns;
 	int64_t verified_wall_s;
 	uint64_t bytes_sent, bytes_received;
 	uint64_t messages_sent, messages_received;
 	uint64_t chunks_corrupt;
-	uint64_t news;           /* counts changes of contexts, from 1 */
+	uint64_t news;		    /* counts changes of contexts, from 1 */
 	struct evfs_weight pending; /* beyond what every member has */
-	bool changed;            /* tell the listener at the end of the event */
+	bool changed; /* tell the listener at the end of the event */
 	void (*on_change)(void *ctx);
 	void *on_change_ctx;
 };
@@ -153,8 +153,8 @@ static inline void evfs_engine_lower(uint64_t *next_ns, uint64_t at_ns)
 }
 
 /* Reads what is durable here; notes news for reports and streams. */
-int evfs_engine_refresh(struct evfs_engine *engine, struct evfs_err *err)
-	EVFS_MUST_USE;
+int evfs_engine_refresh(struct evfs_engine *engine,
+			struct evfs_err *err) EVFS_MUST_USE;
 /* The hybrid clock's last reading, locked for the moment; and hearing one. */
 uint64_t evfs_engine_clock(struct evfs_engine *engine);
 void evfs_engine_hear(struct evfs_engine *engine, uint64_t clock_ns);
@@ -171,8 +171,8 @@ bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
 struct evfs_peer *evfs_peer_find(struct evfs_engine *engine, uint64_t node);
 /* Reads the member list: new ones appear, removed and paused ones lose their
  * session. */
-int evfs_peer_refresh(struct evfs_engine *engine, struct evfs_err *err)
-	EVFS_MUST_USE;
+int evfs_peer_refresh(struct evfs_engine *engine,
+		      struct evfs_err *err) EVFS_MUST_USE;
 /* Dials whom it is time to dial. */
 void evfs_peer_tick(struct evfs_engine *engine, struct evfs_peer *peer,
 		    uint64_t now_ns, uint64_t *next_ns);

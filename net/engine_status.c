@@ -8,9 +8,9 @@
 #include "meta/delta.h"
 #include "net/engine_priv.h"
 
-#define COUNT_MAX 100000              /* changes counted at most */
-#define WEIGH_MAX 2000                /* objects looked at for their size */
-#define KEEP_NS (500 * EVFS_MS)       /* a costly answer is kept as long */
+#define COUNT_MAX 100000	/* changes counted at most */
+#define WEIGH_MAX 2000		/* objects looked at for their size */
+#define KEEP_NS (500 * EVFS_MS) /* a costly answer is kept as long */
 
 /* ---- how much lies beyond a context ---- */
 
@@ -57,8 +57,7 @@ static int weigh_bytes(struct evfs_engine *engine,
 	return r;
 }
 
-static int weigh(struct evfs_engine *engine,
-		 const struct evfs_context *context,
+static int weigh(struct evfs_engine *engine, const struct evfs_context *context,
 		 struct evfs_weight *weight, struct evfs_err *err)
 {
 	uint64_t now_ns = evfs_engine_now(engine);
@@ -73,8 +72,8 @@ static int weigh(struct evfs_engine *engine,
 		return 0;
 	*weight = (struct evfs_weight){ .news = engine->news, .ns = now_ns };
 	evfs_meta_lock(engine->meta);
-	r = evfs_delta_count(engine->meta, context, COUNT_MAX,
-			     &weight->changes, err);
+	r = evfs_delta_count(engine->meta, context, COUNT_MAX, &weight->changes,
+			     err);
 	evfs_meta_unlock(engine->meta);
 	if (r == 0 && weight->changes > 0)
 		r = weigh_bytes(engine, context, weight, err);
@@ -112,8 +111,9 @@ static void convergence(const struct evfs_peer *peer,
 			struct evfs_peer_status *ret)
 {
 	uint32_t sorted[EVFS_ENGINE_SAMPLES];
-	size_t n = peer->n_samples < EVFS_ENGINE_SAMPLES ?
-			   (size_t)peer->n_samples : EVFS_ENGINE_SAMPLES;
+	size_t n = peer->n_samples < EVFS_ENGINE_SAMPLES
+			   ? (size_t)peer->n_samples
+			   : EVFS_ENGINE_SAMPLES;
 
 	ret->convergence_p50_ms = ret->convergence_p99_ms = -1;
 	ret->convergence_count = peer->n_samples;
@@ -147,12 +147,16 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 	if (report->complete && report->wanted_bytes > ret->behind_bytes)
 		ret->behind_bytes = report->wanted_bytes;
 	ret->missing_changes = missing(engine, &report->context);
-	ret->rtt_ms = peer->rtt_ns < 0 ? -1 :
-		(peer->rtt_ns + (int64_t)EVFS_MS - 1) / (int64_t)EVFS_MS;
-	ret->skew_ms = peer->skew_ns == INT64_MIN ? INT64_MIN :
-		peer->skew_ns / (int64_t)EVFS_MS;
-	ret->last_contact_s = peer->contact_ns == 0 ? -1 :
-		(int64_t)((now_ns - peer->contact_ns) / EVFS_SECOND);
+	ret->rtt_ms = peer->rtt_ns < 0 ? -1
+				       : (peer->rtt_ns + (int64_t)EVFS_MS - 1) /
+						 (int64_t)EVFS_MS;
+	ret->skew_ms = peer->skew_ns == INT64_MIN
+			       ? INT64_MIN
+			       : peer->skew_ns / (int64_t)EVFS_MS;
+	ret->last_contact_s =
+		peer->contact_ns == 0
+			? -1
+			: (int64_t)((now_ns - peer->contact_ns) / EVFS_SECOND);
 	convergence(peer, ret);
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s",
 		 peer->last_error);
@@ -203,14 +207,17 @@ static int pending(struct evfs_engine *engine, struct evfs_engine_status *ret,
 	ret->pending_bytes = engine->pending.bytes;
 	ret->oldest_pending_s = -1;
 	if (engine->pending.changes > 0)
-		ret->oldest_pending_s = wall_ns < engine->pending.oldest_ns ?
-			0 : (int64_t)((wall_ns - engine->pending.oldest_ns) /
-				      EVFS_SECOND);
+		ret->oldest_pending_s =
+			wall_ns < engine->pending.oldest_ns
+				? 0
+				: (int64_t)((wall_ns -
+					     engine->pending.oldest_ns) /
+					    EVFS_SECOND);
 	return 0;
 }
 
-static int all_peers(struct evfs_engine *engine,
-		     struct evfs_engine_status *ret, struct evfs_err *err)
+static int all_peers(struct evfs_engine *engine, struct evfs_engine_status *ret,
+		     struct evfs_err *err)
 {
 	bool settled = evfs_engine_settled(engine);
 	struct evfs_peer *peer;

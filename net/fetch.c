@@ -19,8 +19,8 @@
 #define uthash_free(pointer, size) evfs_free(pointer)
 #include <uthash.h>
 
-#define LIST_MAX 512       /* chunks of one content looked up at a time */
-#define ASK_MAX 256        /* hashes of one WantChunks */
+#define LIST_MAX 512 /* chunks of one content looked up at a time */
+#define ASK_MAX 256  /* hashes of one WantChunks */
 #define RESCAN_NS (10 * EVFS_SECOND)
 
 struct evfs_fetch_job {
@@ -28,17 +28,17 @@ struct evfs_fetch_job {
 	evfs_hash name;
 	uint64_t size;
 	bool urgent;
-	uint64_t urgent_ns;       /* since when */
-	bool single;              /* known to be one chunk of that name */
+	uint64_t urgent_ns;		/* since when */
+	bool single;			/* known to be one chunk of that name */
 	struct evfs_chunk_want *chunks; /* owned */
-	size_t n_chunks, at;      /* chunks[at..n) have not been asked for */
-	size_t n_flights;         /* asked for, no answer yet */
+	size_t n_chunks, at; /* chunks[at..n) have not been asked for */
+	size_t n_flights;    /* asked for, no answer yet */
 	struct evfs_session *manifest_from; /* asked for the manifest */
-	struct evfs_buf manifest; /* what came of it so far */
-	uint64_t *no;             /* owned; nodes that have said no */
+	struct evfs_buf manifest;	    /* what came of it so far */
+	uint64_t *no;			    /* owned; nodes that have said no */
 	size_t n_no, cap_no;
-	uint64_t wait_ns;         /* others are fetching what is left */
-	bool done;                /* freed at the end of the run */
+	uint64_t wait_ns; /* others are fetching what is left */
+	bool done;	  /* freed at the end of the run */
 };
 
 struct evfs_fetch_flight {
@@ -145,8 +145,8 @@ static struct evfs_session *choose(struct evfs_engine *engine,
 	*ret_any = false;
 	for (peer = engine->peers; peer != NULL; peer = peer->next) {
 		struct evfs_session *s = peer->session;
-		bool complete = peer->report.complete &&
-				peer->report.wanted == 0;
+		bool complete =
+			peer->report.complete && peer->report.wanted == 0;
 
 		if (s == NULL || said_no(job, peer->member.node))
 			continue;
@@ -163,8 +163,7 @@ static struct evfs_session *choose(struct evfs_engine *engine,
 	return best;
 }
 
-static void flush_asks(struct evfs_engine *engine,
-		       struct evfs_session *session)
+static void flush_asks(struct evfs_engine *engine, struct evfs_session *session)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__WantChunks want = EVFS__WIRE__WANT_CHUNKS__INIT;
@@ -174,8 +173,7 @@ static void flush_asks(struct evfs_engine *engine,
 	want.hashes = evfs_wire_bytes(session->asks.data, session->asks.len);
 	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_WANT_CHUNKS;
 	envelope.want_chunks = &want;
-	if (evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
-			      &envelope))
+	if (evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL, &envelope))
 		evfs_buf_clear(&session->asks);
 }
 
@@ -255,8 +253,8 @@ void evfs_fetch_session_gone(struct evfs_engine *engine,
 	struct evfs_fetch_job *job;
 
 	HASH_ITER(hh, fetch->flights, flight, next)
-		if (flight->session == session)
-			end_flight(fetch, flight);
+	if (flight->session == session)
+		end_flight(fetch, flight);
 	for (job = fetch->jobs; job != NULL; job = job->next)
 		if (job->manifest_from == session)
 			job->manifest_from = NULL;
@@ -271,8 +269,8 @@ static void give_up_session(struct evfs_engine *engine,
 	struct evfs_fetch_job *job;
 
 	HASH_ITER(hh, fetch->flights, flight, next)
-		if (flight->session == session)
-			note_no(flight->job, session->node);
+	if (flight->session == session)
+		note_no(flight->job, session->node);
 	for (job = fetch->jobs; job != NULL; job = job->next)
 		if (job->manifest_from == session)
 			note_no(job, session->node);
@@ -308,9 +306,9 @@ static bool list_chunks(struct evfs_engine *engine, struct evfs_fetch_job *job,
 		return false;
 	}
 	if (manifest && job->single) {
-		job->chunks[0] = (struct evfs_chunk_want){
-			job->name, (uint32_t)job->size
-		};
+		job->chunks[0] =
+			(struct evfs_chunk_want){ job->name,
+						  (uint32_t)job->size };
 		n = 1;
 	} else if (manifest) {
 		session = choose(engine, job, &any);
@@ -319,8 +317,7 @@ static bool list_chunks(struct evfs_engine *engine, struct evfs_fetch_job *job,
 		else if (!any)
 			give_up(engine, job);
 		else
-			evfs_engine_lower(next_ns,
-					  now_ns + 10 * EVFS_MS);
+			evfs_engine_lower(next_ns, now_ns + 10 * EVFS_MS);
 		return false;
 	}
 	job->n_chunks = n;
@@ -400,8 +397,7 @@ static int each_wanted(void *arg, uint64_t number, const evfs_hash *name,
 	return 0;
 }
 
-static void scan(struct evfs_engine *engine, uint64_t now_ns,
-		 uint64_t *next_ns)
+static void scan(struct evfs_engine *engine, uint64_t now_ns, uint64_t *next_ns)
 {
 	struct evfs_fetch *fetch = &engine->fetch;
 	uint64_t before = fetch->cursor;
@@ -456,8 +452,8 @@ static void check_answers(struct evfs_engine *engine, uint64_t now_ns,
 		if (now_ns >= s->answer_ns + EVFS_FETCH_PATIENCE_NS)
 			give_up_session(engine, s);
 		else
-			evfs_engine_lower(next_ns, s->answer_ns +
-							   EVFS_FETCH_PATIENCE_NS);
+			evfs_engine_lower(
+				next_ns, s->answer_ns + EVFS_FETCH_PATIENCE_NS);
 	}
 }
 
@@ -569,8 +565,8 @@ void evfs_fetch_commit(struct evfs_engine *engine)
 	evfs_meta_lock_content(engine->meta);
 	for (i = 0; i < fetch->n_puts; i++) {
 		if (r == 0)
-			r = evfs_content_commit(engine->content,
-						fetch->puts[i], &err);
+			r = evfs_content_commit(engine->content, fetch->puts[i],
+						&err);
 		else
 			evfs_content_put_drop(engine->content, fetch->puts[i]);
 	}
@@ -602,8 +598,10 @@ int evfs_fetch_chunk(struct evfs_engine *engine, struct evfs_session *session,
 				     chunk->data.len, &put, &why);
 	if (r == EVFS_ECORRUPT) {
 		engine->chunks_corrupt++;
-		evfs_log(EVFS_LOG_WARN, "damaged chunk refused: peer=%016llx "
-			 "err=%s", (unsigned long long)session->node, why.msg);
+		evfs_log(EVFS_LOG_WARN,
+			 "damaged chunk refused: peer=%016llx "
+			 "err=%s",
+			 (unsigned long long)session->node, why.msg);
 		note_no(job, session->node);
 		return 0;
 	}
@@ -655,9 +653,10 @@ static void take_manifest(struct evfs_engine *engine,
 	job->manifest = (struct evfs_buf){ 0 };
 	if (r == EVFS_ECORRUPT || r == EVFS_EPROTO) {
 		engine->chunks_corrupt++;
-		evfs_log(EVFS_LOG_WARN, "damaged manifest refused: "
-			 "peer=%016llx err=%s", (unsigned long long)node,
-			 why.msg);
+		evfs_log(EVFS_LOG_WARN,
+			 "damaged manifest refused: "
+			 "peer=%016llx err=%s",
+			 (unsigned long long)node, why.msg);
 		note_no(job, node);
 	} else if (r < 0) {
 		rest(engine, &why);
@@ -676,15 +675,15 @@ int evfs_fetch_manifest(struct evfs_engine *engine,
 	if (job == NULL || job->manifest_from != session)
 		return 0; /* given up meanwhile */
 	session->answer_ns = evfs_engine_now(engine);
-	total_max = (job->size / EVFS_CHUNK_MIN + 2) *
-		    EVFS_MANIFEST_ENTRY_SIZE;
+	total_max = (job->size / EVFS_CHUNK_MIN + 2) * EVFS_MANIFEST_ENTRY_SIZE;
 	if (manifest->missing || manifest->total > total_max) {
 		note_no(job, session->node);
 		job->manifest_from = NULL;
 		return 0;
 	}
 	if (manifest->offset != job->manifest.len)
-		return evfs_err_set(err, EVFS_EPROTO, "manifest: piece at "
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "manifest: piece at "
 				    "%llu after %zu bytes",
 				    (unsigned long long)manifest->offset,
 				    job->manifest.len);
@@ -708,7 +707,7 @@ void evfs_fetch_fini(struct evfs_engine *engine)
 	size_t i;
 
 	HASH_ITER(hh, fetch->flights, flight, next)
-		end_flight(fetch, flight);
+	end_flight(fetch, flight);
 	for (job = fetch->jobs; job != NULL; job = job->next)
 		job->done = true;
 	reap_jobs(fetch);

@@ -19,22 +19,22 @@ struct evfs_session;
 struct evfs_fetch_job;
 struct evfs_fetch_flight;
 
-#define EVFS_FETCH_JOBS 256             /* contents at a time */
-#define EVFS_FETCH_WINDOW (8u << 20)    /* bytes asked of one session */
-#define EVFS_FETCH_GROUP (4u << 20)     /* bytes committed together */
+#define EVFS_FETCH_JOBS 256	     /* contents at a time */
+#define EVFS_FETCH_WINDOW (8u << 20) /* bytes asked of one session */
+#define EVFS_FETCH_GROUP (4u << 20)  /* bytes committed together */
 #define EVFS_FETCH_PATIENCE_NS (30 * (uint64_t)1000000000)
 
 struct evfs_fetch {
-	struct evfs_fetch_job *jobs;       /* owned; urgent ones first */
+	struct evfs_fetch_job *jobs; /* owned; urgent ones first */
 	size_t n_jobs;
 	struct evfs_fetch_flight *flights; /* owned; by chunk hash (uthash) */
-	uint64_t cursor;                   /* queue number looked at last */
-	bool scan;                         /* there may be more behind it */
-	uint64_t rescan_ns;                /* when all are looked at again */
-	struct evfs_content_put **puts;    /* owned; chunks not committed */
+	uint64_t cursor;		   /* queue number looked at last */
+	bool scan;			   /* there may be more behind it */
+	uint64_t rescan_ns;		   /* when all are looked at again */
+	struct evfs_content_put **puts;	   /* owned; chunks not committed */
 	size_t n_puts, cap_puts;
 	size_t put_bytes;
-	uint64_t rest_ns;                  /* nothing before: the store failed */
+	uint64_t rest_ns; /* nothing before: the store failed */
 };
 
 /* There may be something new to fetch. all: look at what nobody had, too. */
@@ -57,8 +57,8 @@ int evfs_fetch_manifest(struct evfs_engine *engine,
 			const Evfs__Wire__Manifest *manifest,
 			struct evfs_err *err) EVFS_MUST_USE;
 int evfs_fetch_chunk(struct evfs_engine *engine, struct evfs_session *session,
-		     const Evfs__Wire__Chunk *chunk, struct evfs_err *err)
-	EVFS_MUST_USE;
+		     const Evfs__Wire__Chunk *chunk,
+		     struct evfs_err *err) EVFS_MUST_USE;
 int evfs_fetch_no_chunk(struct evfs_engine *engine,
 			struct evfs_session *session,
 			const Evfs__Wire__NoChunk *no_chunk,

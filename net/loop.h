@@ -23,9 +23,9 @@ struct evfs_loop;
 struct evfs_loop_options {
 	uint64_t seed;
 	uint64_t delay_min_ns, delay_max_ns; /* of each piece, one way */
-	uint64_t bytes_per_second;           /* of each stream; 0 = no limit */
+	uint64_t bytes_per_second;	     /* of each stream; 0 = no limit */
 	unsigned cut_ppm; /* pieces in a million that tear their connection */
-	bool shred;       /* small pieces: frames arrive in any division */
+	bool shred;	  /* small pieces: frames arrive in any division */
 };
 
 /* 0 or EVFS_ENOMEM. Starts at time 0 of the virtual monotonic clock. */

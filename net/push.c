@@ -49,8 +49,7 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 			continue;
 		if (dot.actor.node == engine->self)
 			return true;
-		if (report->complete &&
-		    !is_connected(report, dot.actor.node))
+		if (report->complete && !is_connected(report, dot.actor.node))
 			return true;
 		foreign = true;
 	}
@@ -72,10 +71,10 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 struct packer {
 	struct evfs_engine *engine;
 	struct evfs_session *session;
-	struct evfs_buf bytes;  /* objects, one after the other */
-	size_t *ends;           /* where each ends in bytes */
+	struct evfs_buf bytes; /* objects, one after the other */
+	size_t *ends;	       /* where each ends in bytes */
 	size_t n;
-	struct evfs_buf data;   /* inline contents, one after the other */
+	struct evfs_buf data; /* inline contents, one after the other */
 	Evfs__Wire__Inline *contents;
 	Evfs__Wire__Inline **pointers;
 	evfs_hash *names;
@@ -143,8 +142,7 @@ static void add_contents(struct packer *packer,
 		    !read_content(packer, version))
 			continue;
 		packer->names[packer->n_contents] = version->content;
-		evfs__wire__inline__init(
-			&packer->contents[packer->n_contents]);
+		evfs__wire__inline__init(&packer->contents[packer->n_contents]);
 		packer->contents[packer->n_contents++].data.len =
 			(size_t)version->size;
 	}
@@ -158,12 +156,12 @@ static int pack(struct packer *packer, struct evfs_object *const *objects,
 
 	packer->cap_contents = n + 64;
 	packer->ends = evfs_calloc(n, sizeof(*packer->ends));
-	packer->contents = evfs_calloc(packer->cap_contents,
-				       sizeof(*packer->contents));
-	packer->pointers = evfs_calloc(packer->cap_contents,
-				       sizeof(Evfs__Wire__Inline *));
-	packer->names = evfs_calloc(packer->cap_contents,
-				    sizeof(*packer->names));
+	packer->contents =
+		evfs_calloc(packer->cap_contents, sizeof(*packer->contents));
+	packer->pointers =
+		evfs_calloc(packer->cap_contents, sizeof(Evfs__Wire__Inline *));
+	packer->names =
+		evfs_calloc(packer->cap_contents, sizeof(*packer->names));
 	if (packer->ends == NULL || packer->contents == NULL ||
 	    packer->pointers == NULL || packer->names == NULL)
 		return EVFS_ENOMEM;
@@ -234,8 +232,7 @@ static int send_frames(struct packer *packer)
 	return 0;
 }
 
-static int send_batch(struct evfs_engine *engine,
-		      struct evfs_session *session,
+static int send_batch(struct evfs_engine *engine, struct evfs_session *session,
 		      struct evfs_object *const *objects, size_t n,
 		      struct evfs_err *err)
 {
@@ -301,15 +298,16 @@ static int end(struct evfs_engine *engine, struct evfs_session *session,
 		return 0;
 	if (evfs_context_join(&session->assumed,
 			      evfs_delta_snap(session->out.delta)) < 0)
-		return evfs_err_set(err, EVFS_ENOMEM, "ending a stream: out "
+		return evfs_err_set(err, EVFS_ENOMEM,
+				    "ending a stream: out "
 				    "of memory");
 	evfs_push_fini(session);
 	engine->changed = true;
 	return 0;
 }
 
-static int next_batch(struct evfs_engine *engine,
-		      struct evfs_session *session, struct evfs_err *err)
+static int next_batch(struct evfs_engine *engine, struct evfs_session *session,
+		      struct evfs_err *err)
 {
 	struct evfs_object **objects = NULL;
 	bool done = false;

@@ -22,8 +22,7 @@ bool evfs_engine_receiving(const struct evfs_engine *engine)
 
 /* ---- out ---- */
 
-static int put_connected(const struct evfs_engine *engine,
-			 struct evfs_buf *out)
+static int put_connected(const struct evfs_engine *engine, struct evfs_buf *out)
 {
 	const struct evfs_peer *peer;
 	int r = 0;
@@ -81,8 +80,9 @@ void evfs_report_note_change(struct evfs_engine *engine, uint64_t counter)
 static void sample(struct evfs_engine *engine, struct evfs_peer *peer,
 		   uint64_t before, uint64_t now)
 {
-	uint64_t first = engine->n_changes > EVFS_ENGINE_CHANGES ?
-				 engine->n_changes - EVFS_ENGINE_CHANGES : 0;
+	uint64_t first = engine->n_changes > EVFS_ENGINE_CHANGES
+				 ? engine->n_changes - EVFS_ENGINE_CHANGES
+				 : 0;
 	uint64_t now_ns = evfs_engine_now(engine), i = engine->n_changes;
 
 	while (i > first &&
@@ -165,10 +165,11 @@ bool evfs_engine_settled(struct evfs_engine *engine)
 	bool settled;
 
 	evfs_meta_lock(engine->meta);
-	settled = evfs_context_equal(evfs_meta_context(engine->meta),
-				     &engine->durable) &&
-		  evfs_hash_equal(evfs_facts_root(evfs_meta_facts(
-					  engine->meta)), &engine->root);
+	settled =
+		evfs_context_equal(evfs_meta_context(engine->meta),
+				   &engine->durable) &&
+		evfs_hash_equal(evfs_facts_root(evfs_meta_facts(engine->meta)),
+				&engine->root);
 	evfs_meta_unlock(engine->meta);
 	return settled;
 }
@@ -213,8 +214,8 @@ bool evfs_engine_verify(struct evfs_engine *engine)
 			return false;
 	if (!settled || engine->wanted > 0)
 		return false;
-	engine->verified_wall_s = (int64_t)(evfs_engine_wall(engine) /
-					    EVFS_SECOND);
+	engine->verified_wall_s =
+		(int64_t)(evfs_engine_wall(engine) / EVFS_SECOND);
 	return true;
 }
 
@@ -230,7 +231,8 @@ static void pull(struct evfs_engine *engine, struct evfs_peer *peer, bool full)
 	struct evfs_buf context = { 0 };
 
 	if (full)
-		evfs_log(EVFS_LOG_ERROR, "DIVERGED: peer=%s: equal histories, "
+		evfs_log(EVFS_LOG_ERROR,
+			 "DIVERGED: peer=%s: equal histories, "
 			 "different content; everything is compared",
 			 peer->member.name);
 	if (full || evfs_wire_put_context(&engine->durable, &context) == 0) {
@@ -265,8 +267,8 @@ static void look_for_divergence(struct evfs_engine *engine,
 		evfs_engine_lower(next_ns, due_ns);
 		return;
 	}
-	if (peer->repair_full && now_ns - peer->repair_ns <
-					 EVFS_ENGINE_REPAIR_NS) {
+	if (peer->repair_full &&
+	    now_ns - peer->repair_ns < EVFS_ENGINE_REPAIR_NS) {
 		evfs_engine_lower(next_ns,
 				  peer->repair_ns + EVFS_ENGINE_REPAIR_NS);
 		return;
@@ -277,8 +279,7 @@ static void look_for_divergence(struct evfs_engine *engine,
 	peer->repair_ns = now_ns;
 	if (!peer->repair_full) {
 		peer->unequal_ns = now_ns;
-		evfs_engine_lower(next_ns,
-				  now_ns + EVFS_ENGINE_SUSPICION_NS);
+		evfs_engine_lower(next_ns, now_ns + EVFS_ENGINE_SUSPICION_NS);
 	}
 }
 

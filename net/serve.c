@@ -24,8 +24,10 @@ static int add(struct evfs_serve *serve, const evfs_hash *hash, bool manifest,
 	if (serve->at > 0 && serve->at == serve->n)
 		serve->at = serve->n = 0;
 	if (serve->n - serve->at >= ITEMS_MAX)
-		return evfs_err_set(err, EVFS_EPROTO, "more than %d requests "
-				    "at once", ITEMS_MAX);
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "more than %d requests "
+				    "at once",
+				    ITEMS_MAX);
 	if (serve->at > ITEMS_MAX) {
 		memmove(serve->items, serve->items + serve->at,
 			(serve->n - serve->at) * sizeof(*serve->items));
@@ -35,9 +37,8 @@ static int add(struct evfs_serve *serve, const evfs_hash *hash, bool manifest,
 	if (evfs_grow((void **)&serve->items, serve->n, &serve->cap,
 		      sizeof(*serve->items)) < 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "request: out of memory");
-	serve->items[serve->n++] = (struct evfs_serve_item){
-		.hash = *hash, .manifest = manifest
-	};
+	serve->items[serve->n++] =
+		(struct evfs_serve_item){ .hash = *hash, .manifest = manifest };
 	return 0;
 }
 
@@ -115,9 +116,8 @@ static void open_manifest(struct evfs_engine *engine,
 	send_manifest(engine, session, r < 0);
 }
 
-static void send_chunk(struct evfs_engine *engine,
-		       struct evfs_session *session, const evfs_hash *hash,
-		       const struct evfs_buf *data)
+static void send_chunk(struct evfs_engine *engine, struct evfs_session *session,
+		       const evfs_hash *hash, const struct evfs_buf *data)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__NoChunk no_chunk = EVFS__WIRE__NO_CHUNK__INIT;

@@ -43,8 +43,7 @@ struct evfs_session *evfs_session_find(struct evfs_engine *engine,
 	return NULL;
 }
 
-struct evfs_session *evfs_session_of(struct evfs_engine *engine,
-				     uint64_t node)
+struct evfs_session *evfs_session_of(struct evfs_engine *engine, uint64_t node)
 {
 	struct evfs_session *s;
 
@@ -56,8 +55,7 @@ struct evfs_session *evfs_session_of(struct evfs_engine *engine,
 
 /* ---- the end ---- */
 
-void evfs_session_drop(struct evfs_engine *engine,
-		       struct evfs_session *session)
+void evfs_session_drop(struct evfs_engine *engine, struct evfs_session *session)
 {
 	struct evfs_peer *peer = session->peer;
 	int i;
@@ -104,10 +102,9 @@ static void send_bye(struct evfs_engine *engine, struct evfs_session *session,
 	/* best effort: behind a backlog it would come out of order */
 	if (session->backlog[EVFS_CHANNEL_CONTROL].len == 0 &&
 	    evfs_wire_encode(&envelope, &frame) == 0)
-		(void)engine->transport->send(engine->transport->ctx,
-					      session->conn,
-					      EVFS_CHANNEL_CONTROL,
-					      frame.data, frame.len);
+		(void)engine->transport->send(
+			engine->transport->ctx, session->conn,
+			EVFS_CHANNEL_CONTROL, frame.data, frame.len);
 	evfs_buf_fini(&frame);
 }
 
@@ -123,8 +120,7 @@ void evfs_session_close(struct evfs_engine *engine,
 	evfs_session_drop(engine, session);
 }
 
-void evfs_session_fail(struct evfs_engine *engine,
-		       struct evfs_session *session,
+void evfs_session_fail(struct evfs_engine *engine, struct evfs_session *session,
 		       const struct evfs_err *err)
 {
 	bool theirs = err->code == EVFS_EPROTO || err->code == EVFS_ECORRUPT ||
@@ -164,15 +160,14 @@ size_t evfs_session_queued(struct evfs_engine *engine,
 			   enum evfs_channel channel)
 {
 	return session->backlog[channel].len +
-	       engine->transport->queued(engine->transport->ctx,
-					 session->conn, channel);
+	       engine->transport->queued(engine->transport->ctx, session->conn,
+					 channel);
 }
 
 /* Hands over whole frames: the transport takes all of a piece or nothing, and
  * an empty queue has room for one frame, not for more. */
 void evfs_session_flush(struct evfs_engine *engine,
-			struct evfs_session *session,
-			enum evfs_channel channel)
+			struct evfs_session *session, enum evfs_channel channel)
 {
 	struct evfs_buf *backlog = &session->backlog[channel];
 	size_t at = 0, len;
@@ -180,10 +175,9 @@ void evfs_session_flush(struct evfs_engine *engine,
 	while (at < backlog->len &&
 	       evfs_wire_peek(backlog->data + at, backlog->len - at, &len,
 			      NULL) == 1) {
-		if (!engine->transport->send(engine->transport->ctx,
-					     session->conn, channel,
-					     backlog->data + at,
-					     EVFS_WIRE_HEADER + len))
+		if (!engine->transport->send(
+			    engine->transport->ctx, session->conn, channel,
+			    backlog->data + at, EVFS_WIRE_HEADER + len))
 			break;
 		at += EVFS_WIRE_HEADER + len;
 	}
@@ -191,8 +185,8 @@ void evfs_session_flush(struct evfs_engine *engine,
 		evfs_buf_consume(backlog, at);
 }
 
-bool evfs_session_send(struct evfs_engine *engine,
-		       struct evfs_session *session, enum evfs_channel channel,
+bool evfs_session_send(struct evfs_engine *engine, struct evfs_session *session,
+		       enum evfs_channel channel,
 		       Evfs__Wire__Envelope *envelope)
 {
 	struct evfs_buf *backlog = &session->backlog[channel];
@@ -216,8 +210,7 @@ bool evfs_session_send(struct evfs_engine *engine,
 	return true;
 }
 
-void evfs_session_ping(struct evfs_engine *engine,
-		       struct evfs_session *session)
+void evfs_session_ping(struct evfs_engine *engine, struct evfs_session *session)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__Ping ping = EVFS__WIRE__PING__INIT;
@@ -259,11 +252,12 @@ static void got_pong(struct evfs_engine *engine, struct evfs_session *session,
 	evfs_engine_hear(engine, pong->clock);
 	if (pong->id == session->ping_id && peer != NULL) {
 		rtt = (int64_t)(evfs_engine_now(engine) - session->ping_ns);
-		peer->rtt_ns = peer->rtt_ns < 0 ? rtt :
-						  (7 * peer->rtt_ns + rtt) / 8;
+		peer->rtt_ns =
+			peer->rtt_ns < 0 ? rtt : (7 * peer->rtt_ns + rtt) / 8;
 		/* its clock, read half a round trip ago */
-		peer->skew_ns = (int64_t)(pong->wall -
-					  evfs_engine_wall(engine)) + rtt / 2;
+		peer->skew_ns =
+			(int64_t)(pong->wall - evfs_engine_wall(engine)) +
+			rtt / 2;
 	}
 	if (session->probe_ping > 0 && pong->id >= session->probe_ping)
 		evfs_session_probe_answered(engine, session);
@@ -275,8 +269,8 @@ static void got_bye(struct evfs_engine *engine, struct evfs_session *session,
 	struct evfs_peer *peer = session->peer;
 	char why[sizeof(peer->last_error)];
 
-	evfs_log(bye->code == EVFS_BYE_DUPLICATE ? EVFS_LOG_DEBUG :
-						   EVFS_LOG_INFO,
+	evfs_log(bye->code == EVFS_BYE_DUPLICATE ? EVFS_LOG_DEBUG
+						 : EVFS_LOG_INFO,
 		 "session ended by the peer: peer=%016llx code=%u reason=%s",
 		 (unsigned long long)session->node, (unsigned)bye->code,
 		 bye->reason);
@@ -318,13 +312,14 @@ static int handle_stream(struct evfs_engine *engine,
 		got_pong(engine, session, e->pong);
 		return 0;
 	default:
-		return evfs_err_set(err, EVFS_EPROTO, "message of kind %d on "
-				    "the control channel", (int)e->kind_case);
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "message of kind %d on "
+				    "the control channel",
+				    (int)e->kind_case);
 	}
 }
 
-static int handle_bulk(struct evfs_engine *engine,
-		       struct evfs_session *session,
+static int handle_bulk(struct evfs_engine *engine, struct evfs_session *session,
 		       const Evfs__Wire__Envelope *e, struct evfs_err *err)
 {
 	switch (e->kind_case) {
@@ -335,8 +330,10 @@ static int handle_bulk(struct evfs_engine *engine,
 	case EVFS__WIRE__ENVELOPE__KIND_NO_CHUNK:
 		return evfs_fetch_no_chunk(engine, session, e->no_chunk, err);
 	default:
-		return evfs_err_set(err, EVFS_EPROTO, "message of kind %d on "
-				    "the bulk channel", (int)e->kind_case);
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "message of kind %d on "
+				    "the bulk channel",
+				    (int)e->kind_case);
 	}
 }
 
@@ -360,9 +357,9 @@ static int handle(struct evfs_engine *engine, struct evfs_session *session,
 					    (int)e->kind_case);
 		return evfs_session_hello(engine, session, e->hello, err);
 	}
-	return channel == EVFS_CHANNEL_CONTROL ?
-		       handle_stream(engine, session, e, err) :
-		       handle_bulk(engine, session, e, err);
+	return channel == EVFS_CHANNEL_CONTROL
+		       ? handle_stream(engine, session, e, err)
+		       : handle_bulk(engine, session, e, err);
 }
 
 static bool is_readable(const struct evfs_session *session)
@@ -435,9 +432,8 @@ static void time_out(struct evfs_engine *engine, struct evfs_session *session,
 		evfs_peer_back_off(engine, session->peer, what);
 }
 
-void evfs_session_tick(struct evfs_engine *engine,
-		       struct evfs_session *session, uint64_t now_ns,
-		       uint64_t *next_ns)
+void evfs_session_tick(struct evfs_engine *engine, struct evfs_session *session,
+		       uint64_t now_ns, uint64_t *next_ns)
 {
 	uint64_t end;
 

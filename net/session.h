@@ -25,26 +25,27 @@ enum evfs_session_state {
 	EVFS_SESSION_DIALLING, /* the transport is at it */
 	EVFS_SESSION_HELLO,    /* open; the peer's Hello is due */
 	EVFS_SESSION_PROBING,  /* another session of that node may be dead: it
-	                        * was asked, the answer or the deadline decides */
+				* was asked, the answer or the deadline decides
+				*/
 	EVFS_SESSION_ACTIVE,
-	EVFS_SESSION_CLOSED    /* freed at the end of the event */
+	EVFS_SESSION_CLOSED /* freed at the end of the event */
 };
 
 /* A delta stream that goes out. */
 struct evfs_outgoing {
 	struct evfs_delta *delta; /* owned; NULL = none */
-	uint64_t id;              /* Begin.stream */
+	uint64_t id;		  /* Begin.stream */
 };
 
 /* One that comes in. */
 struct evfs_incoming {
-	bool open;                /* between Begin and End */
-	uint64_t id;              /* Begin.stream of the last */
+	bool open;		  /* between Begin and End */
+	uint64_t id;		  /* Begin.stream of the last */
 	struct evfs_context snap; /* the sender's context */
-	struct evfs_buf partial;  /* the object that goes on in the next frame */
+	struct evfs_buf partial; /* the object that goes on in the next frame */
 	struct evfs_object **objects; /* owned; of the batch so far */
 	size_t n_objects, cap_objects;
-	size_t bytes;             /* of the batch so far */
+	size_t bytes;			/* of the batch so far */
 	struct evfs_content_put **puts; /* owned; inline contents written */
 	size_t n_puts, cap_puts;
 };
@@ -52,49 +53,49 @@ struct evfs_incoming {
 /* What the peer asked for and has not got yet. */
 struct evfs_serve_item {
 	evfs_hash hash;
-	bool manifest;  /* of this content; else the chunk */
+	bool manifest; /* of this content; else the chunk */
 };
 
 struct evfs_serve {
 	struct evfs_serve_item *items; /* owned */
-	size_t at, n, cap;             /* items[at..n) wait */
+	size_t at, n, cap;	       /* items[at..n) wait */
 	struct evfs_buf manifest;      /* being sent */
 	evfs_hash manifest_name;
-	uint64_t manifest_at;          /* offset of what comes next */
-	bool manifest_open;            /* a manifest is being sent */
+	uint64_t manifest_at; /* offset of what comes next */
+	bool manifest_open;   /* a manifest is being sent */
 };
 
 struct evfs_session {
 	struct evfs_session *next;
 	evfs_conn conn;
 	uint64_t node;
-	struct evfs_peer *peer;       /* NULL once the member is gone */
-	bool outgoing;                /* dialled here */
+	struct evfs_peer *peer; /* NULL once the member is gone */
+	bool outgoing;		/* dialled here */
 	enum evfs_session_state state;
-	uint64_t instance;            /* of the peer's daemon; after Hello */
-	struct evfs_buf in[EVFS_CHANNELS];      /* bytes not yet a frame */
+	uint64_t instance; /* of the peer's daemon; after Hello */
+	struct evfs_buf in[EVFS_CHANNELS];	/* bytes not yet a frame */
 	struct evfs_buf backlog[EVFS_CHANNELS]; /* frames that the transport
-	                                         * did not take */
-	uint64_t opened_ns;           /* monotonic, as all below */
-	uint64_t heard_ns;            /* last bytes from the peer */
-	uint64_t ping_ns;             /* when the last Ping was sent */
+						 * did not take */
+	uint64_t opened_ns;			/* monotonic, as all below */
+	uint64_t heard_ns;			/* last bytes from the peer */
+	uint64_t ping_ns; /* when the last Ping was sent */
 	uint64_t ping_id;
-	uint64_t probe_ns;            /* PROBING: the deadline */
-	uint64_t probe_ping;          /* id of the Ping that decides; on the
-	                               * session that is asked */
-	struct evfs_context assumed;  /* what the peer will have when it has
-	                               * read what was sent */
-	uint64_t relay_ns;            /* when others' rows are due; 0 = not */
-	bool pull;                    /* a stream is due whatever is assumed */
-	struct evfs_context pulled;   /* from where, then */
+	uint64_t probe_ns;	     /* PROBING: the deadline */
+	uint64_t probe_ping;	     /* id of the Ping that decides; on the
+				      * session that is asked */
+	struct evfs_context assumed; /* what the peer will have when it has
+				      * read what was sent */
+	uint64_t relay_ns;	     /* when others' rows are due; 0 = not */
+	bool pull;		     /* a stream is due whatever is assumed */
+	struct evfs_context pulled;  /* from where, then */
 	struct evfs_outgoing out;
 	struct evfs_incoming incoming;
 	struct evfs_serve serve;
-	uint64_t asked_bytes;         /* outstanding requests of ours */
-	uint64_t answer_ns;           /* last answer, or first request after */
-	bool waits;                   /* fetch.c, for a moment: a manifest is
-	                               * due from it */
-	struct evfs_buf asks;         /* hashes of the next WantChunks */
+	uint64_t asked_bytes; /* outstanding requests of ours */
+	uint64_t answer_ns;   /* last answer, or first request after */
+	bool waits;	      /* fetch.c, for a moment: a manifest is
+			       * due from it */
+	struct evfs_buf asks; /* hashes of the next WantChunks */
 };
 
 /* ---- life: net/session.c ---- */
@@ -105,8 +106,7 @@ struct evfs_session *evfs_session_new(struct evfs_engine *engine,
 struct evfs_session *evfs_session_find(struct evfs_engine *engine,
 				       evfs_conn conn);
 /* Any connection of this node that is not closed, or being made. */
-struct evfs_session *evfs_session_of(struct evfs_engine *engine,
-				     uint64_t node);
+struct evfs_session *evfs_session_of(struct evfs_engine *engine, uint64_t node);
 /* Tells the peer why, closes the connection, and lets go of all that the
  * session held. */
 void evfs_session_close(struct evfs_engine *engine,
@@ -117,8 +117,7 @@ void evfs_session_drop(struct evfs_engine *engine,
 		       struct evfs_session *session);
 /* Ends it for an error of its own: a protocol violation or a local failure;
  * logged once. */
-void evfs_session_fail(struct evfs_engine *engine,
-		       struct evfs_session *session,
+void evfs_session_fail(struct evfs_engine *engine, struct evfs_session *session,
 		       const struct evfs_err *err);
 /* Frees closed sessions; at the end of every event. */
 void evfs_session_reap(struct evfs_engine *engine);
@@ -129,8 +128,8 @@ void evfs_session_receive(struct evfs_engine *engine,
 			  enum evfs_channel channel, const void *data,
 			  size_t len);
 /* Encodes and queues; a failure ends the session. False: it has ended. */
-bool evfs_session_send(struct evfs_engine *engine,
-		       struct evfs_session *session, enum evfs_channel channel,
+bool evfs_session_send(struct evfs_engine *engine, struct evfs_session *session,
+		       enum evfs_channel channel,
 		       Evfs__Wire__Envelope *envelope);
 /* Hands the backlog to the transport. */
 void evfs_session_flush(struct evfs_engine *engine,
@@ -141,9 +140,8 @@ size_t evfs_session_queued(struct evfs_engine *engine,
 			   struct evfs_session *session,
 			   enum evfs_channel channel);
 /* Pings, silence, probes. Lowers *next_ns to when it is to be called again. */
-void evfs_session_tick(struct evfs_engine *engine,
-		       struct evfs_session *session, uint64_t now_ns,
-		       uint64_t *next_ns);
+void evfs_session_tick(struct evfs_engine *engine, struct evfs_session *session,
+		       uint64_t now_ns, uint64_t *next_ns);
 void evfs_session_ping(struct evfs_engine *engine,
 		       struct evfs_session *session);
 
@@ -153,10 +151,9 @@ void evfs_session_send_hello(struct evfs_engine *engine,
 			     struct evfs_session *session);
 /* These return 0 or an error that ends the session; they may have closed it
  * themselves. */
-int evfs_session_hello(struct evfs_engine *engine,
-		       struct evfs_session *session,
-		       const Evfs__Wire__Hello *hello, struct evfs_err *err)
-	EVFS_MUST_USE;
+int evfs_session_hello(struct evfs_engine *engine, struct evfs_session *session,
+		       const Evfs__Wire__Hello *hello,
+		       struct evfs_err *err) EVFS_MUST_USE;
 /* A Pong of the session that was probed: its daemon lives. */
 void evfs_session_probe_answered(struct evfs_engine *engine,
 				 struct evfs_session *alive);
@@ -183,28 +180,26 @@ int evfs_session_members(struct evfs_engine *engine,
 void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 		   uint64_t now_ns, uint64_t *next_ns);
 int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
-		   const Evfs__Wire__Pull *pull, struct evfs_err *err)
-	EVFS_MUST_USE;
+		   const Evfs__Wire__Pull *pull,
+		   struct evfs_err *err) EVFS_MUST_USE;
 void evfs_push_fini(struct evfs_session *session);
 
 /* ---- streams in: net/apply.c ---- */
 
 int evfs_apply_begin(struct evfs_engine *engine, struct evfs_session *session,
-		     const Evfs__Wire__Begin *begin, struct evfs_err *err)
-	EVFS_MUST_USE;
+		     const Evfs__Wire__Begin *begin,
+		     struct evfs_err *err) EVFS_MUST_USE;
 int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
-		     const Evfs__Wire__Batch *batch, struct evfs_err *err)
-	EVFS_MUST_USE;
+		     const Evfs__Wire__Batch *batch,
+		     struct evfs_err *err) EVFS_MUST_USE;
 int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,
-		   const Evfs__Wire__End *end, struct evfs_err *err)
-	EVFS_MUST_USE;
-void evfs_apply_fini(struct evfs_engine *engine,
-		     struct evfs_session *session);
+		   const Evfs__Wire__End *end,
+		   struct evfs_err *err) EVFS_MUST_USE;
+void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session);
 
 /* ---- reports: net/report.c ---- */
 
-void evfs_report_send(struct evfs_engine *engine,
-		      struct evfs_session *session);
+void evfs_report_send(struct evfs_engine *engine, struct evfs_session *session);
 int evfs_report_receive(struct evfs_engine *engine,
 			struct evfs_session *session,
 			const Evfs__Wire__Report *report,

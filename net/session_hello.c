@@ -84,7 +84,8 @@ static void refuse(struct evfs_engine *engine, struct evfs_session *session,
 		     strncmp(session->peer->last_error, why,
 			     sizeof(session->peer->last_error) - 1) == 0;
 
-	evfs_log(known ? EVFS_LOG_DEBUG : EVFS_LOG_ERROR, "session refused: peer=%016llx err=%s",
+	evfs_log(known ? EVFS_LOG_DEBUG : EVFS_LOG_ERROR,
+		 "session refused: peer=%016llx err=%s",
 		 (unsigned long long)session->node, why);
 	evfs_session_close(engine, session, code, why);
 	if (session->peer != NULL)
@@ -114,9 +115,11 @@ bool evfs_session_amnesia(struct evfs_engine *engine,
 	}
 	if (lost == 0)
 		return false;
-	snprintf(why, sizeof(why), "lost memory: a peer knows change %llu of "
+	snprintf(why, sizeof(why),
+		 "lost memory: a peer knows change %llu of "
 		 "this replica, whose store has %llu (an older copy of the "
-		 "store? join again as a new replica)", lost, own);
+		 "store? join again as a new replica)",
+		 lost, own);
 	refuse(engine, session, EVFS_BYE_AMNESIA, why);
 	return true;
 }
@@ -133,8 +136,8 @@ static bool settle_rivals(struct evfs_engine *engine,
 		return true;
 	if (other->instance != session->instance) {
 		session->state = EVFS_SESSION_PROBING;
-		session->probe_ns = evfs_engine_now(engine) +
-				    EVFS_ENGINE_PROBE_NS;
+		session->probe_ns =
+			evfs_engine_now(engine) + EVFS_ENGINE_PROBE_NS;
 		engine->transport->hold(engine->transport->ctx, session->conn,
 					EVFS_CHANNEL_CONTROL, true);
 		evfs_session_ping(engine, other);
@@ -150,15 +153,15 @@ static bool settle_rivals(struct evfs_engine *engine,
 	return true; /* activation closes the other */
 }
 
-static int check_hello(struct evfs_engine *engine,
-		       struct evfs_session *session,
+static int check_hello(struct evfs_engine *engine, struct evfs_session *session,
 		       const Evfs__Wire__Hello *hello, struct evfs_err *err)
 {
 	char why[EVFS_WIRE_REASON_MAX];
 
 	if (hello->version < EVFS_PROTOCOL_VERSION ||
 	    hello->version_oldest > EVFS_PROTOCOL_VERSION) {
-		snprintf(why, sizeof(why), "protocol versions %u to %u there, "
+		snprintf(why, sizeof(why),
+			 "protocol versions %u to %u there, "
 			 "%d here (update the older evfs)",
 			 (unsigned)hello->version_oldest,
 			 (unsigned)hello->version, EVFS_PROTOCOL_VERSION);
@@ -172,21 +175,22 @@ static int check_hello(struct evfs_engine *engine,
 		return 0;
 	}
 	if (hello->node == engine->self) {
-		refuse(engine, session, EVFS_BYE_TWINS, "two daemons run with "
+		refuse(engine, session, EVFS_BYE_TWINS,
+		       "two daemons run with "
 		       "this replica's identity (a copied store? stop one; "
 		       "the copy must join as a new replica)");
 		return 0;
 	}
 	if (hello->node != session->node)
-		return evfs_err_set(err, EVFS_EPROTO, "hello of node %016llx "
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "hello of node %016llx "
 				    "over a connection to %016llx",
 				    (unsigned long long)hello->node,
 				    (unsigned long long)session->node);
 	return 1;
 }
 
-int evfs_session_hello(struct evfs_engine *engine,
-		       struct evfs_session *session,
+int evfs_session_hello(struct evfs_engine *engine, struct evfs_session *session,
 		       const Evfs__Wire__Hello *hello, struct evfs_err *err)
 {
 	struct evfs_context context = { 0 };
@@ -221,7 +225,8 @@ void evfs_session_probe_answered(struct evfs_engine *engine,
 	alive->probe_ping = 0;
 	for (s = engine->sessions; s != NULL; s = s->next)
 		if (s->state == EVFS_SESSION_PROBING && s->node == alive->node)
-			refuse(engine, s, EVFS_BYE_TWINS, "two daemons of one "
+			refuse(engine, s, EVFS_BYE_TWINS,
+			       "two daemons of one "
 			       "replica are connected (a copied store? stop "
 			       "one; the copy must join as a new replica)");
 }

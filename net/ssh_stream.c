@@ -92,6 +92,9 @@ bool evfs_ssh_stream_put(struct evfs_ssh_stream *stream, const void *data,
 			return true;
 		}
 		*block = (struct evfs_ssh_block){ .cap = cap };
+		/* An empty block that was kept must not stay in front. */
+		if (stream->queued == 0)
+			drop_queue(stream);
 		if (stream->tail)
 			stream->tail->next = block;
 		else

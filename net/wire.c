@@ -49,8 +49,7 @@ void evfs_wire_free(Evfs__Wire__Envelope *envelope)
 
 /* ---- frames ---- */
 
-int evfs_wire_encode(const Evfs__Wire__Envelope *envelope,
-		     struct evfs_buf *out)
+int evfs_wire_encode(const Evfs__Wire__Envelope *envelope, struct evfs_buf *out)
 {
 	size_t len = evfs__wire__envelope__get_packed_size(envelope);
 	uint8_t *at;
@@ -194,7 +193,8 @@ static int check_text(const char *text, size_t max, const char *what,
 		    (uint8_t)text[i] == 0x7f)
 			return evfs_err_set(err, EVFS_EPROTO,
 					    "%s: too long, or has control "
-					    "characters", what);
+					    "characters",
+					    what);
 	return 0;
 }
 
@@ -238,8 +238,7 @@ static int check_members(const Evfs__Wire__Members *members,
 		if (m->node == 0)
 			return evfs_err_set(err, EVFS_EPROTO,
 					    "members: record without node");
-		r = check_text(m->name, EVFS_NODE_NAME_MAX, "member name",
-			       err);
+		r = check_text(m->name, EVFS_NODE_NAME_MAX, "member name", err);
 		if (r == 0)
 			r = check_text(m->key, EVFS_KEY_TEXT_MAX - 1,
 				       "member key", err);
@@ -280,8 +279,7 @@ static int check_batch(const Evfs__Wire__Batch *batch, struct evfs_err *err)
 	return 0;
 }
 
-static int check_report(const Evfs__Wire__Report *report,
-			struct evfs_err *err)
+static int check_report(const Evfs__Wire__Report *report, struct evfs_err *err)
 {
 	int r = check_context(&report->context, "report: context", err);
 
@@ -289,8 +287,10 @@ static int check_report(const Evfs__Wire__Report *report,
 		r = check_hash(&report->root, "report: root", err);
 	if (r == 0 && (report->connected.len % 8 != 0 ||
 		       report->connected.len / 8 > EVFS_MEMBERS_MAX))
-		r = evfs_err_set(err, EVFS_EPROTO, "report: connected: "
-				 "%zu bytes", report->connected.len);
+		r = evfs_err_set(err, EVFS_EPROTO,
+				 "report: connected: "
+				 "%zu bytes",
+				 report->connected.len);
 	return r;
 }
 

@@ -21,24 +21,24 @@
 #define EVFS_WIRE_DECODE_MAX (48u << 20)
 
 /* Limits of single messages, checked on decoding. */
-#define EVFS_WIRE_OBJECTS_MAX 65536       /* in one Batch frame */
-#define EVFS_WIRE_INLINE_MAX (64u << 10)  /* bytes of one inline content */
-#define EVFS_WIRE_HASHES_MAX 1024         /* in WantChunks, NoChunk */
-#define EVFS_WIRE_REASON_MAX 255          /* bytes of a Bye's reason */
+#define EVFS_WIRE_OBJECTS_MAX 65536	    /* in one Batch frame */
+#define EVFS_WIRE_INLINE_MAX (64u << 10)    /* bytes of one inline content */
+#define EVFS_WIRE_HASHES_MAX 1024	    /* in WantChunks, NoChunk */
+#define EVFS_WIRE_REASON_MAX 255	    /* bytes of a Bye's reason */
 #define EVFS_WIRE_MANIFEST_MAX (512u << 20) /* bytes of a whole manifest */
 
 /* Why a session ended (Bye.code). */
 enum evfs_bye {
-	EVFS_BYE_VERSION = 1,   /* no common protocol version */
-	EVFS_BYE_VOLUME = 2,    /* another volume */
-	EVFS_BYE_AMNESIA = 3,   /* a replica has lost own changes */
+	EVFS_BYE_VERSION = 1,	/* no common protocol version */
+	EVFS_BYE_VOLUME = 2,	/* another volume */
+	EVFS_BYE_AMNESIA = 3,	/* a replica has lost own changes */
 	EVFS_BYE_DUPLICATE = 4, /* another session is kept instead */
-	EVFS_BYE_TWINS = 5,     /* two daemons of one replica */
-	EVFS_BYE_REMOVED = 6,   /* removed member, or unknown */
-	EVFS_BYE_PAUSED = 7,    /* paused by its user */
-	EVFS_BYE_PROTOCOL = 8,  /* a malformed or unexpected message */
-	EVFS_BYE_SHUTDOWN = 9,  /* the daemon ends */
-	EVFS_BYE_FAILURE = 10   /* it could not take the data in (disk full) */
+	EVFS_BYE_TWINS = 5,	/* two daemons of one replica */
+	EVFS_BYE_REMOVED = 6,	/* removed member, or unknown */
+	EVFS_BYE_PAUSED = 7,	/* paused by its user */
+	EVFS_BYE_PROTOCOL = 8,	/* a malformed or unexpected message */
+	EVFS_BYE_SHUTDOWN = 9,	/* the daemon ends */
+	EVFS_BYE_FAILURE = 10	/* it could not take the data in (disk full) */
 };
 
 /* Appends one frame. EVFS_ENOMEM, EVFS_ELIMIT; nothing is appended then. */
@@ -62,8 +62,8 @@ void evfs_wire_free(Evfs__Wire__Envelope *envelope); /* NULL is fine */
 int evfs_wire_put_context(const struct evfs_context *context,
 			  struct evfs_buf *out) EVFS_MUST_USE;
 int evfs_wire_get_context(const ProtobufCBinaryData *bytes,
-			  struct evfs_context *ret, struct evfs_err *err)
-	EVFS_MUST_USE;
+			  struct evfs_context *ret,
+			  struct evfs_err *err) EVFS_MUST_USE;
 
 /* The i-th hash of a validated field. */
 evfs_hash evfs_wire_hash(const ProtobufCBinaryData *bytes, size_t i);

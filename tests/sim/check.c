@@ -42,8 +42,7 @@ static int each_object(void *arg, const struct evfs_object *object)
 	return 0;
 }
 
-static void read_back(struct sim_replica *r,
-		      const struct evfs_content_ref *ref)
+static void read_back(struct sim_replica *r, const struct evfs_content_ref *ref)
 {
 	struct evfs_content *content = evfs_meta_content(r->meta);
 	struct evfs_content_reader *reader;
@@ -54,12 +53,14 @@ static void read_back(struct sim_replica *r,
 
 	if (data == NULL)
 		abort();
-	sim_must(r->sim, evfs_content_open(content, &ref->content, ref->size,
-					   &reader, &err), &err,
-		 "P3 opening a content");
-	sim_must(r->sim, evfs_content_read(reader, data, (size_t)ref->size, 0,
-					   &len, &err), &err,
-		 "P3 reading a content");
+	sim_must(r->sim,
+		 evfs_content_open(content, &ref->content, ref->size, &reader,
+				   &err),
+		 &err, "P3 opening a content");
+	sim_must(r->sim,
+		 evfs_content_read(reader, data, (size_t)ref->size, 0, &len,
+				   &err),
+		 &err, "P3 reading a content");
 	evfs_content_close(reader);
 	if (len != ref->size)
 		sim_fail(r->sim, "P3 %s: a content has %zu of %llu bytes",
@@ -120,8 +121,10 @@ static void check_status(struct sim_replica *r)
 			sim_fail(r->sim, "P14 %s says that %c is in sync",
 				 r->name, 'A' + k);
 		if (status.converged && !peer->in_sync)
-			sim_fail(r->sim, "P14 %s says converged, and %c is not "
-				 "in sync", r->name, 'A' + k);
+			sim_fail(r->sim,
+				 "P14 %s says converged, and %c is not "
+				 "in sync",
+				 r->name, 'A' + k);
 		/* exact reports may lag; what they miss may not */
 		if (peer->in_sync && peer->behind_changes > 0)
 			sim_fail(r->sim, "P14 %s: %c in sync, and behind",
@@ -132,8 +135,10 @@ static void check_status(struct sim_replica *r)
 			    r->op_counter &&
 		    evfs_context_get(&mine, evfs_meta_actor(r->meta)) >=
 			    r->op_counter)
-			sim_fail(r->sim, "P14 %s: %c lacks changes, and is "
-				 "not behind", r->name, 'A' + k);
+			sim_fail(r->sim,
+				 "P14 %s: %c lacks changes, and is "
+				 "not behind",
+				 r->name, 'A' + k);
 	}
 	if (status.converged && status.wanted_contents > 0)
 		sim_fail(r->sim, "P14 %s says converged, and lacks content",
@@ -155,8 +160,8 @@ static void check_durable_first(struct sim *sim, struct sim_replica *r)
 		evfs_actor actor = evfs_meta_actor(r->meta);
 
 		evfs_meta_lock(other->meta);
-		if (evfs_context_copy(&theirs,
-				      evfs_meta_context(other->meta)) < 0)
+		if (evfs_context_copy(&theirs, evfs_meta_context(other->meta)) <
+		    0)
 			abort();
 		evfs_meta_unlock(other->meta);
 		if (other != r && evfs_context_get(&theirs, actor) >
@@ -224,17 +229,17 @@ static void explain(struct sim *sim)
 			const struct evfs_peer_status *p = &status.peers[k];
 
 			if (!p->in_sync)
-				sim_trace(sim, "%s: %s connected %d behind "
-					  "%llu missing %llu wanted %llu "
-					  "state %d err '%s'", r->name,
-					  p->member.name, p->connected,
-					  (unsigned long long)
-						  p->behind_changes,
-					  (unsigned long long)
-						  p->missing_changes,
-					  (unsigned long long)
-						  status.wanted_contents,
-					  (int)p->state, p->last_error);
+				sim_trace(
+					sim,
+					"%s: %s connected %d behind "
+					"%llu missing %llu wanted %llu "
+					"state %d err '%s'",
+					r->name, p->member.name, p->connected,
+					(unsigned long long)p->behind_changes,
+					(unsigned long long)p->missing_changes,
+					(unsigned long long)
+						status.wanted_contents,
+					(int)p->state, p->last_error);
 		}
 		evfs_free(status.peers);
 	}
@@ -264,9 +269,11 @@ static void compare(struct sim *sim, struct sim_replica *r, bool view)
 	dump(r, view, &other);
 	if (first.len != other.len ||
 	    memcmp(first.data, other.data, first.len) != 0)
-		sim_fail(sim, "P1 %s and A are in sync, and differ:\n"
-			 "--- A\n%.*s--- %s\n%.*s", r->name, (int)first.len,
-			 first.data, r->name, (int)other.len, other.data);
+		sim_fail(sim,
+			 "P1 %s and A are in sync, and differ:\n"
+			 "--- A\n%.*s--- %s\n%.*s",
+			 r->name, (int)first.len, first.data, r->name,
+			 (int)other.len, other.data);
 	evfs_buf_fini(&first);
 	evfs_buf_fini(&other);
 }
@@ -291,9 +298,10 @@ static void check_rebuild(struct sim_replica *r)
 	dump(r, true, &after);
 	if (before.len != after.len ||
 	    memcmp(before.data, after.data, before.len) != 0)
-		sim_fail(r->sim, "P6 %s: another tree from scratch\n"
-			 "--- was\n%.*s--- from scratch\n%.*s", r->name,
-			 (int)before.len, before.data, (int)after.len,
+		sim_fail(r->sim,
+			 "P6 %s: another tree from scratch\n"
+			 "--- was\n%.*s--- from scratch\n%.*s",
+			 r->name, (int)before.len, before.data, (int)after.len,
 			 after.data);
 	evfs_buf_fini(&before);
 	evfs_buf_fini(&after);
@@ -309,8 +317,10 @@ static void check_counter(struct sim_replica *r)
 				   evfs_meta_actor(r->meta));
 	evfs_meta_unlock(r->meta);
 	if (counter != r->counter)
-		sim_fail(r->sim, "P13 %s is at change %llu; its user has made "
-			 "%llu", r->name, (unsigned long long)counter,
+		sim_fail(r->sim,
+			 "P13 %s is at change %llu; its user has made "
+			 "%llu",
+			 r->name, (unsigned long long)counter,
 			 (unsigned long long)r->counter);
 }
 

@@ -24,9 +24,9 @@ static int copy_each(void *arg, const struct evfs_object *object)
 	struct sim_snapshot *snapshot = arg;
 	struct evfs_object *copy = evfs_object_copy(object);
 
-	if (copy == NULL || evfs_grow((void **)&snapshot->objects, snapshot->n,
-				      &snapshot->cap,
-				      sizeof(*snapshot->objects)) < 0)
+	if (copy == NULL ||
+	    evfs_grow((void **)&snapshot->objects, snapshot->n, &snapshot->cap,
+		      sizeof(*snapshot->objects)) < 0)
 		abort();
 	snapshot->objects[snapshot->n++] = copy;
 	return 0;
@@ -184,9 +184,10 @@ void sim_ledger_record(struct sim_replica *r, struct sim_snapshot *before)
 		if (was != NULL && evfs_object_equal(was, now))
 			continue;
 		if (by.counter <= r->counter)
-			sim_fail(r->sim, "P8 an operation on %s used dot %llu "
-				 "after %llu", r->name,
-				 (unsigned long long)by.counter,
+			sim_fail(r->sim,
+				 "P8 an operation on %s used dot %llu "
+				 "after %llu",
+				 r->name, (unsigned long long)by.counter,
 				 (unsigned long long)r->counter);
 		if (by.counter > greatest)
 			greatest = by.counter;
@@ -298,9 +299,10 @@ static void check_tx(const struct look *look, const struct sim_tx *tx)
 	for (i = 0; i < tx->n; i++)
 		known += covers(look, tx->inos[i], tx->dots[i]);
 	if (known != 0 && known != tx->n)
-		sim_fail(look->r->sim, "P11 %s knows %zu of the %zu objects of "
-			 "a transaction of %c", look->r->name, known, tx->n,
-			 'A' + tx->replica);
+		sim_fail(look->r->sim,
+			 "P11 %s knows %zu of the %zu objects of "
+			 "a transaction of %c",
+			 look->r->name, known, tx->n, 'A' + tx->replica);
 }
 
 void sim_ledger_check(struct sim_replica *r)
@@ -365,8 +367,7 @@ void sim_ledger_check_final(struct sim_replica *r)
 		if (!holds(object, &n->fact) &&
 		    !is_ended(ledger, &n->fact, false))
 			sim_fail(r->sim, "P3 %s lost: %s %s", r->name,
-				 n->fact.is_version ? "content" : "name",
-				 text);
+				 n->fact.is_version ? "content" : "name", text);
 		if (holds(object, &n->fact) && n->fact.is_version && !live &&
 		    !is_ended(ledger, &n->fact, true))
 			sim_fail(r->sim, "P3 %s: content %s has no name",

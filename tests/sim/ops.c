@@ -31,9 +31,9 @@ struct tree {
 uint8_t *sim_content(uint64_t tag, size_t *ret_len)
 {
 	/* mostly small; some of one chunk that travels apart, some of many */
-	size_t len = tag % 17 == 0 ? 700000 + (size_t)(tag % 5) * 100000 :
-		     tag % 7 == 0 ? 70000 + (size_t)(tag % 11) * 30000 :
-				    (size_t)(tag * 37 % 3000);
+	size_t len = tag % 17 == 0  ? 700000 + (size_t)(tag % 5) * 100000
+		     : tag % 7 == 0 ? 70000 + (size_t)(tag % 11) * 30000
+				    : (size_t)(tag * 37 % 3000);
 	uint64_t z = tag * 0x9e3779b97f4a7c15ULL + 1;
 	uint8_t *data = evfs_calloc(len + 8, 1);
 	size_t i;
@@ -55,15 +55,17 @@ static struct evfs_content_put *put_content(struct sim_replica *r,
 					    uint64_t *ret_tag)
 {
 	struct sim *sim = r->sim;
-	uint64_t tag = sim_chance(sim, 15) ? 1 + sim_below(sim, 3) :
-					     10 + ++sim->tags;
+	uint64_t tag =
+		sim_chance(sim, 15) ? 1 + sim_below(sim, 3) : 10 + ++sim->tags;
 	struct evfs_content_put *put;
 	struct evfs_err err = { 0 };
 	size_t len;
 	uint8_t *data = sim_content(tag, &len);
 
-	sim_must(sim, evfs_content_write(evfs_meta_content(r->meta), data, len,
-					 &put, &err), &err, "content");
+	sim_must(sim,
+		 evfs_content_write(evfs_meta_content(r->meta), data, len, &put,
+				    &err),
+		 &err, "content");
 	evfs_free(data);
 	*ret_tag = tag;
 	return put;
@@ -72,16 +74,17 @@ static struct evfs_content_put *put_content(struct sim_replica *r,
 static void commit_content(struct sim_replica *r, struct evfs_content_put *put,
 			   struct evfs_content_ref *ret)
 {
-	uint64_t wall_ns = evfs_meta_env(r->meta)->wall_ns(
-		evfs_meta_env(r->meta)->ctx);
+	uint64_t wall_ns =
+		evfs_meta_env(r->meta)->wall_ns(evfs_meta_env(r->meta)->ctx);
 	struct evfs_err err = { 0 };
 
 	ret->content = *evfs_content_put_name(put);
 	ret->size = evfs_content_put_size(put);
 	ret->mtime_s = (int64_t)(wall_ns / SIM_SECOND);
 	ret->mtime_ns = (uint32_t)(wall_ns % SIM_SECOND);
-	sim_must(r->sim, evfs_content_commit(evfs_meta_content(r->meta), put,
-					     &err), &err, "content commit");
+	sim_must(r->sim,
+		 evfs_content_commit(evfs_meta_content(r->meta), put, &err),
+		 &err, "content commit");
 }
 
 /* ---- looking ---- */
@@ -114,9 +117,10 @@ static void look(struct sim_replica *r, struct tree *tree)
 	tree->dirs[tree->n_dirs++] = EVFS_INO_ROOT;
 	for (i = 0; i < tree->n_dirs; i++) {
 		tree->at = tree->dirs[i];
-		sim_must(r->sim, evfs_view_list(r->meta, tree->at, NULL, 0,
-						each_entry, tree, &err), &err,
-			 "list");
+		sim_must(r->sim,
+			 evfs_view_list(r->meta, tree->at, NULL, 0, each_entry,
+					tree, &err),
+			 &err, "list");
 	}
 }
 
@@ -163,8 +167,8 @@ static struct item *pick_sibling(struct sim *sim, struct tree *tree)
 
 static const char *new_name(struct sim *sim)
 {
-	static const char *const names[] = { "a", "b", "c", "f.txt", ".rc",
-					     "g.tar.gz" };
+	static const char *const names[] = { "a",     "b",   "c",
+					     "f.txt", ".rc", "g.tar.gz" };
 
 	return names[sim_below(sim, sizeof(names) / sizeof(names[0]))];
 }
@@ -181,7 +185,8 @@ static int op_create(struct sim_replica *r, struct tree *tree,
 {
 	const char *name = new_name(r->sim);
 	struct evfs_content_ref content;
-	struct evfs_new what = { .kind = EVFS_KIND_FILE, .mode = 0644,
+	struct evfs_new what = { .kind = EVFS_KIND_FILE,
+				 .mode = 0644,
 				 .content = &content };
 	evfs_ino ino;
 	evfs_stamp link;
@@ -250,8 +255,8 @@ static int op_rename(struct sim_replica *r, struct tree *tree,
 		len = over->entry.name_len;
 	}
 	if (sim_chance(r->sim, 10))
-		flags = sim_chance(r->sim, 50) ? EVFS_RENAME_NOREPLACE :
-						 EVFS_RENAME_EXCHANGE;
+		flags = sim_chance(r->sim, 50) ? EVFS_RENAME_NOREPLACE
+					       : EVFS_RENAME_EXCHANGE;
 	sim_trace(r->sim, "%s rename %s to %.*s flags %u", r->name,
 		  from->entry.name, (int)len, name, flags);
 	return evfs_tree_rename(r->meta, from->dir, from->entry.name,
@@ -272,8 +277,8 @@ static int op_remove(struct sim_replica *r, struct item *item,
 				item->entry.name_len, err);
 }
 
-static int op_link(struct sim_replica *r, struct tree *tree,
-		   struct item *item, struct evfs_err *err)
+static int op_link(struct sim_replica *r, struct tree *tree, struct item *item,
+		   struct evfs_err *err)
 {
 	const char *name = new_name(r->sim);
 
@@ -304,8 +309,7 @@ static int op_attr(struct sim_replica *r, struct item *item,
 	}
 	sim_trace(r->sim, "%s attr %d of %s", r->name, (int)attr.kind,
 		  item->entry.name);
-	return evfs_tree_set_attr(r->meta, item->dir, &item->entry, &attr,
-				  err);
+	return evfs_tree_set_attr(r->meta, item->dir, &item->entry, &attr, err);
 }
 
 static int op_open(struct sim_replica *r, struct item *item,
@@ -373,12 +377,14 @@ void sim_check_handles(struct sim_replica *r)
 		if (!h->open)
 			continue;
 		rc = evfs_tree_shown(r->meta, &h->handle, &now, &err);
-		if (rc == 0 && (now.has_version != h->shown.has_version ||
-				now.size != h->shown.size ||
-				!evfs_hash_equal(&now.content,
-						 &h->shown.content)))
-			sim_fail(r->sim, "P11 %s: a handle shows something "
-				 "else than what was opened", r->name);
+		if (rc == 0 &&
+		    (now.has_version != h->shown.has_version ||
+		     now.size != h->shown.size ||
+		     !evfs_hash_equal(&now.content, &h->shown.content)))
+			sim_fail(r->sim,
+				 "P11 %s: a handle shows something "
+				 "else than what was opened",
+				 r->name);
 	}
 	evfs_meta_unlock(r->meta);
 	sim_must(r->sim, rc, &err, "handle");

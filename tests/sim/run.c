@@ -15,14 +15,16 @@ void sim_fail(struct sim *sim, const char *fmt, ...)
 	va_list args;
 
 	fflush(stdout);
-	fprintf(stderr, "seed %llu FAILED at %.6f s: ",
-		(unsigned long long)sim->seed,
+	fprintf(stderr,
+		"seed %llu FAILED at %.6f s: ", (unsigned long long)sim->seed,
 		(double)evfs_loop_now(sim->loop) / 1e9);
 	va_start(args, fmt);
 	vfprintf(stderr, fmt, args);
 	va_end(args);
-	fprintf(stderr, "\nreplay: tests/sim/run --seed %llu --runs 1 "
-		"--verbose\n", (unsigned long long)sim->seed);
+	fprintf(stderr,
+		"\nreplay: tests/sim/run --seed %llu --runs 1 "
+		"--verbose\n",
+		(unsigned long long)sim->seed);
 	exit(EXIT_FAILURE);
 }
 
@@ -72,8 +74,8 @@ static void partition(struct sim *sim)
 		return;
 	sim->partitions++;
 	evfs_loop_link(sim->loop, a, b, false);
-	sim->link_down_until[a][b] = evfs_loop_now(sim->loop) +
-				     sim_below(sim, 30 * SIM_SECOND);
+	sim->link_down_until[a][b] =
+		evfs_loop_now(sim->loop) + sim_below(sim, 30 * SIM_SECOND);
 	sim_trace(sim, "partition %c %c", 'A' + a, 'A' + b);
 }
 
@@ -156,8 +158,7 @@ static void live(struct sim *sim)
 	unsigned i;
 
 	for (i = 0; i < steps; i++) {
-		struct sim_replica *r =
-			&sim->replicas[sim_below(sim, sim->n)];
+		struct sim_replica *r = &sim->replicas[sim_below(sim, sim->n)];
 
 		heal_due(sim, false);
 		if (sim_chance(sim, trouble_percent))
@@ -200,8 +201,7 @@ static void settle(struct sim *sim)
 	while (!sim_is_converged(sim)) {
 		if (evfs_loop_now(sim->loop) >= end_ns)
 			break;
-		sim_run_until(sim, evfs_loop_now(sim->loop) +
-					   100 * SIM_MS);
+		sim_run_until(sim, evfs_loop_now(sim->loop) + 100 * SIM_MS);
 	}
 	sim_trace(sim, "settled");
 	sim_check_converged(sim);
@@ -255,8 +255,10 @@ int main(int argc, char **argv)
 		else if (strcmp(argv[k], "--verbose") == 0)
 			verbose = true;
 		else {
-			fprintf(stderr, "usage: %s [--seed S] [--runs N] "
-				"[--verbose]\n", argv[0]);
+			fprintf(stderr,
+				"usage: %s [--seed S] [--runs N] "
+				"[--verbose]\n",
+				argv[0]);
 			return 2;
 		}
 	}

@@ -40,13 +40,13 @@ struct sim_replica {
 	struct evfs_meta *meta;
 	struct evfs_engine *engine; /* NULL: switched off */
 	struct evfs_feed_listener listener;
-	uint64_t committed;         /* generation at the last commit */
-	struct evfs_buf view;       /* the tree as of then */
+	uint64_t committed;   /* generation at the last commit */
+	struct evfs_buf view; /* the tree as of then */
 	bool paused;
 	struct sim_handle handles[SIM_HANDLES];
-	uint64_t counter;           /* own dots used up so far */
-	uint64_t op_counter;        /* of the last operation; 0 = none since
-	                             * the last crash */
+	uint64_t counter;    /* own dots used up so far */
+	uint64_t op_counter; /* of the last operation; 0 = none since
+			      * the last crash */
 };
 
 /* A fact that an operation asserted or ended. */
@@ -60,10 +60,10 @@ struct sim_fact {
 struct sim_note {
 	enum sim_note_kind { SIM_ASSERTED, SIM_ENDED, SIM_DESTROYED } kind;
 	struct sim_fact fact;
-	evfs_dot by;       /* of the operation, on that object */
+	evfs_dot by; /* of the operation, on that object */
 	unsigned replica;
-	bool durable;      /* it was committed */
-	bool lost;         /* it was not, before a crash */
+	bool durable; /* it was committed */
+	bool lost;    /* it was not, before a crash */
 };
 
 /* The objects of one operation with its dots. */
@@ -78,7 +78,7 @@ struct sim_tx {
 struct sim_ledger {
 	struct sim_note *notes; /* owned */
 	size_t n, cap;
-	struct sim_tx *txs;     /* owned */
+	struct sim_tx *txs; /* owned */
 	size_t n_txs, cap_txs;
 };
 
@@ -90,15 +90,15 @@ struct sim {
 	unsigned n;
 	struct sim_replica replicas[SIM_REPLICAS_MAX];
 	struct sim_ledger ledger;
-	uint64_t tags;     /* contents made so far */
+	uint64_t tags; /* contents made so far */
 	unsigned ops, failed_ops, crashes, partitions;
-	bool quiet;        /* no more operations */
+	bool quiet; /* no more operations */
 	uint64_t link_down_until[SIM_REPLICAS_MAX][SIM_REPLICAS_MAX];
 };
 
 /* Ends the run: prints what is wrong, the seed and how to replay it. */
-void sim_fail(struct sim *sim, const char *fmt, ...)
-	EVFS_PRINTF(2, 3) __attribute__((noreturn));
+void sim_fail(struct sim *sim, const char *fmt, ...) EVFS_PRINTF(2, 3)
+	__attribute__((noreturn));
 void sim_trace(struct sim *sim, const char *fmt, ...) EVFS_PRINTF(2, 3);
 /* Ends the run where rc is a failure. */
 void sim_must(struct sim *sim, int rc, const struct evfs_err *err,

@@ -67,7 +67,8 @@ void sim_crash(struct sim_replica *replica)
 		read_view(replica);
 		if (before.len != replica->view.len ||
 		    memcmp(before.data, replica->view.data, before.len) != 0)
-			sim_fail(replica->sim, "P12 %s: the tree after the "
+			sim_fail(replica->sim,
+				 "P12 %s: the tree after the "
 				 "crash is not that of the last commit\n"
 				 "--- before\n%.*s--- after\n%.*s",
 				 replica->name, (int)before.len, before.data,
@@ -88,12 +89,12 @@ void sim_power_on(struct sim_replica *replica)
 	struct evfs_err err = { 0 };
 
 	sim_trace(sim, "power on %s", replica->name);
-	sim_must(sim, evfs_engine_new(replica->meta,
-				      evfs_loop_env(sim->loop, replica->index),
-				      evfs_loop_transport(sim->loop,
-							  replica->index),
-				      &replica->engine, &err), &err,
-		 "engine");
+	sim_must(sim,
+		 evfs_engine_new(replica->meta,
+				 evfs_loop_env(sim->loop, replica->index),
+				 evfs_loop_transport(sim->loop, replica->index),
+				 &replica->engine, &err),
+		 &err, "engine");
 	if (replica->paused)
 		evfs_engine_pause(replica->engine, 0, true);
 	evfs_loop_attach(sim->loop, replica->index, replica->engine);
@@ -117,9 +118,9 @@ static void open_store(struct sim_replica *replica)
 	options.commit_delay_ms = 5;
 	sim_must(sim, evfs_meta_open(&options, &replica->meta, &err), &err,
 		 "open");
-	replica->listener = (struct evfs_feed_listener){
-		.ctx = replica, .durable = on_durable
-	};
+	replica->listener =
+		(struct evfs_feed_listener){ .ctx = replica,
+					     .durable = on_durable };
 	evfs_feed_add(replica->meta, &replica->listener);
 }
 
@@ -153,8 +154,8 @@ static void choose_options(struct sim *sim)
 
 	sim->options.seed = sim_below(sim, UINT64_MAX);
 	sim->options.delay_min_ns = 50000;
-	sim->options.delay_max_ns = 50000 + SIM_MS *
-		delays_ms[sim_below(sim, 5)];
+	sim->options.delay_max_ns =
+		50000 + SIM_MS * delays_ms[sim_below(sim, 5)];
 	sim->options.bytes_per_second = sim_chance(sim, 50) ? 0 : 20000000;
 	sim->options.cut_ppm = cuts[sim_below(sim, 5)];
 	sim->options.shred = sim_chance(sim, 30);
@@ -182,8 +183,8 @@ void sim_init(struct sim *sim)
 		(void)evfs_loop_add(sim->loop, r->node);
 		if (skewed)
 			evfs_loop_set_skew(sim->loop, i,
-				((int64_t)sim_below(sim, 2000) - 1000) *
-					(int64_t)SIM_SECOND);
+					   ((int64_t)sim_below(sim, 2000) -
+					    1000) * (int64_t)SIM_SECOND);
 		open_store(r);
 	}
 	for (i = 0; i < sim->n; i++) {

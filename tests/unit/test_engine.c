@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The engine between real stores in memory over the virtual network: the
  * handshake and what it refuses, one session out of two, streams, contents of
- * every size, status, pause, removal, and peers that misbehave. */
+ * every size, status, pause, removal. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,6 @@
 #include "meta/view.h"
 #include "net/engine.h"
 #include "net/loop.h"
-#include "net/wire.h"
 
 #define MS ((uint64_t)1000000)
 #define SECOND ((uint64_t)1000000000)
@@ -124,8 +123,8 @@ static void power_on(unsigned i)
 	struct node *node = &nodes[i];
 
 	must(evfs_engine_new(node->meta, evfs_loop_env(loop, i),
-			     evfs_loop_transport(loop, i), &node->engine,
-			     &err), &err);
+			     evfs_loop_transport(loop, i), &node->engine, &err),
+	     &err);
 	evfs_engine_on_change(node->engine, on_change, node);
 	evfs_loop_attach(loop, i, node->engine);
 }
@@ -254,7 +253,8 @@ static void create(unsigned i, const char *name, size_t len, uint64_t seed)
 {
 	struct evfs_content *store = evfs_meta_content(nodes[i].meta);
 	struct evfs_content_ref content = { .mtime_s = 1 };
-	struct evfs_new what = { .kind = EVFS_KIND_FILE, .mode = 0644,
+	struct evfs_new what = { .kind = EVFS_KIND_FILE,
+				 .mode = 0644,
 				 .content = &content };
 	uint8_t *data = bytes_of(len, seed);
 	struct evfs_content_put *put;
@@ -269,7 +269,8 @@ static void create(unsigned i, const char *name, size_t len, uint64_t seed)
 	content.size = len;
 	must(evfs_content_commit(store, put, &err), &err);
 	must(evfs_tree_create(nodes[i].meta, EVFS_INO_ROOT, name, strlen(name),
-			      &what, &ino, &link, &err), &err);
+			      &what, &ino, &link, &err),
+	     &err);
 	evfs_meta_unlock(nodes[i].meta);
 }
 
@@ -304,8 +305,8 @@ static void check_file(unsigned i, const char *name, size_t len, uint64_t seed)
 
 	ck_assert_msg(lookup(i, name, &entry), "%c has no %s", 'A' + i, name);
 	ck_assert_uint_eq(entry.size, len);
-	must(evfs_content_open(evfs_meta_content(nodes[i].meta),
-			       &entry.content, entry.size, &reader, &err),
+	must(evfs_content_open(evfs_meta_content(nodes[i].meta), &entry.content,
+			       entry.size, &reader, &err),
 	     &err);
 	must(evfs_content_read(reader, got, len, 0, &n, &err), &err);
 	evfs_content_close(reader);
@@ -327,9 +328,9 @@ static void setup_with(const struct evfs_loop_options *options)
 
 static void setup(void)
 {
-	struct evfs_loop_options options = {
-		.seed = 1, .delay_min_ns = 100000, .delay_max_ns = 2 * MS
-	};
+	struct evfs_loop_options options = { .seed = 1,
+					     .delay_min_ns = 100000,
+					     .delay_max_ns = 2 * MS };
 
 	setup_with(&options);
 }
@@ -406,10 +407,11 @@ END_TEST
  */
 START_TEST(bad_network)
 {
-	struct evfs_loop_options options = {
-		.seed = 3, .delay_min_ns = 100000, .delay_max_ns = 20 * MS,
-		.cut_ppm = 5000, .shred = true
-	};
+	struct evfs_loop_options options = { .seed = 3,
+					     .delay_min_ns = 100000,
+					     .delay_max_ns = 20 * MS,
+					     .cut_ppm = 5000,
+					     .shred = true };
 	unsigned i;
 	char name[8];
 
@@ -435,10 +437,10 @@ END_TEST
 /* Many objects: several batches, backpressure. */
 START_TEST(many_objects)
 {
-	struct evfs_loop_options options = {
-		.seed = 3, .delay_min_ns = 100000, .delay_max_ns = MS,
-		.bytes_per_second = 5000000
-	};
+	struct evfs_loop_options options = { .seed = 3,
+					     .delay_min_ns = 100000,
+					     .delay_max_ns = MS,
+					     .bytes_per_second = 5000000 };
 	struct evfs_peer_status p;
 	unsigned i;
 	char name[16];
@@ -576,7 +578,8 @@ START_TEST(removed_member)
 	wait_converged(3);
 	evfs_meta_lock(nodes[0].meta);
 	must(evfs_members_remove(nodes[0].meta, evfs_meta_node(nodes[2].meta),
-				 &err), &err);
+				 &err),
+	     &err);
 	evfs_meta_unlock(nodes[0].meta);
 	evfs_engine_members_changed(nodes[0].engine);
 	evfs_loop_poke(loop, 0);
@@ -625,8 +628,7 @@ START_TEST(pause_one)
 	power_on(1);
 	power_on(2);
 	wait_converged(3);
-	evfs_engine_pause(nodes[0].engine, evfs_meta_node(nodes[1].meta),
-			  true);
+	evfs_engine_pause(nodes[0].engine, evfs_meta_node(nodes[1].meta), true);
 	evfs_loop_poke(loop, 0);
 	run_ms(1000);
 	ck_assert(!is_connected(0, 1));
@@ -721,10 +723,10 @@ START_TEST(urgent)
 	static const struct evfs_content_watch watch = {
 		.unreachable = on_unreachable
 	};
-	struct evfs_loop_options slow = {
-		.seed = 1, .delay_min_ns = 100000, .delay_max_ns = MS,
-		.bytes_per_second = 1000000
-	};
+	struct evfs_loop_options slow = { .seed = 1,
+					  .delay_min_ns = 100000,
+					  .delay_max_ns = MS,
+					  .bytes_per_second = 1000000 };
 	struct evfs_content_reader *reader;
 	struct evfs_entry entry = { 0 };
 	struct evfs_err err = { 0 };
@@ -744,7 +746,8 @@ START_TEST(urgent)
 	evfs_loop_poke(loop, 1);
 	run_ms(12000);
 	must(evfs_content_open(store, &entry.content, entry.size, &reader,
-			       &err), &err);
+			       &err),
+	     &err);
 	evfs_content_close(reader);
 	evfs_entry_fini(&entry);
 	wait_converged(2);
@@ -770,7 +773,8 @@ START_TEST(bandwidth)
 	make(2);
 	evfs_meta_lock(nodes[0].meta);
 	must(evfs_config_set_text(nodes[0].meta, "bandwidth_up", "1000000/s",
-				  &err), &err);
+				  &err),
+	     &err);
 	evfs_meta_unlock(nodes[0].meta);
 	power_on(0);
 	power_on(1);
@@ -797,233 +801,6 @@ START_TEST(sync_command)
 	evfs_loop_poke(loop, 0);
 	run_ms(500);
 	ck_assert(exists(1, "f"));
-}
-END_TEST
-
-/* ---- a peer that misbehaves: raw frames into a real engine ---- */
-
-struct raw {
-	evfs_conn conn;
-	struct evfs_buf sent;
-	bool closed;
-};
-
-static evfs_conn raw_dial(void *ctx, uint64_t node, const char *address,
-			  const char *key)
-{
-	(void)ctx;
-	(void)node;
-	(void)address;
-	(void)key;
-	return 0;
-}
-
-static bool raw_send(void *ctx, evfs_conn conn, enum evfs_channel channel,
-		     const void *data, size_t len)
-{
-	struct raw *raw = ctx;
-
-	(void)conn;
-	(void)channel;
-	ck_assert(!raw->closed);
-	ck_assert_int_eq(evfs_buf_put(&raw->sent, data, len), 0);
-	return true;
-}
-
-static size_t raw_queued(void *ctx, evfs_conn conn, enum evfs_channel channel)
-{
-	(void)ctx;
-	(void)conn;
-	(void)channel;
-	return 0;
-}
-
-static void raw_hold(void *ctx, evfs_conn conn, enum evfs_channel channel,
-		     bool on)
-{
-	(void)ctx;
-	(void)conn;
-	(void)channel;
-	(void)on;
-}
-
-static void raw_close(void *ctx, evfs_conn conn)
-{
-	struct raw *raw = ctx;
-
-	(void)conn;
-	raw->closed = true;
-}
-
-/* A valid hello of B to A. */
-static void put_hello(struct evfs_buf *out, unsigned version)
-{
-	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
-	Evfs__Wire__Hello hello = EVFS__WIRE__HELLO__INIT;
-	uint8_t root[EVFS_HASH_SIZE] = { 0 };
-
-	hello.version = hello.version_oldest = version;
-	hello.volume = evfs_wire_bytes(evfs_meta_volume(nodes[0].meta)->b,
-				       EVFS_HASH_SIZE);
-	hello.root = evfs_wire_bytes(root, sizeof(root));
-	hello.node = evfs_meta_node(nodes[1].meta);
-	hello.instance = 5;
-	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_HELLO;
-	e.hello = &hello;
-	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
-}
-
-static void put_begin(struct evfs_buf *out, uint64_t stream)
-{
-	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
-	Evfs__Wire__Begin begin = EVFS__WIRE__BEGIN__INIT;
-
-	begin.stream = stream;
-	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_BEGIN;
-	e.begin = &begin;
-	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
-}
-
-static void put_batch(struct evfs_buf *out, const void *object, size_t len)
-{
-	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
-	Evfs__Wire__Batch batch = EVFS__WIRE__BATCH__INIT;
-	ProtobufCBinaryData bytes = evfs_wire_bytes(object, len);
-
-	batch.n_objects = 1;
-	batch.objects = &bytes;
-	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_BATCH;
-	e.batch = &batch;
-	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
-}
-
-static void put_chunk(struct evfs_buf *out)
-{
-	Evfs__Wire__Envelope e = EVFS__WIRE__ENVELOPE__INIT;
-	Evfs__Wire__Chunk chunk = EVFS__WIRE__CHUNK__INIT;
-	uint8_t hash[EVFS_HASH_SIZE] = { 1 };
-
-	chunk.hash = evfs_wire_bytes(hash, sizeof(hash));
-	chunk.data = evfs_wire_bytes("x", 1);
-	e.kind_case = EVFS__WIRE__ENVELOPE__KIND_CHUNK;
-	e.chunk = &chunk;
-	ck_assert_int_eq(evfs_wire_encode(&e, out), 0);
-}
-
-/* The reason in the Bye that ends what an engine has sent; "" = none. */
-static void last_reason(const struct evfs_buf *sent, char out[300])
-{
-	size_t at = 0, len;
-
-	out[0] = '\0';
-	while (evfs_wire_peek(sent->data + at, sent->len - at, &len, NULL) ==
-	       1) {
-		Evfs__Wire__Envelope *e;
-
-		ck_assert_int_eq(evfs_wire_decode(sent->data + at +
-						  EVFS_WIRE_HEADER, len, &e,
-						  NULL), 0);
-		if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_BYE)
-			snprintf(out, 300, "%s", e->bye->reason);
-		evfs_wire_free(e);
-		at += EVFS_WIRE_HEADER + len;
-	}
-	ck_assert_uint_eq(at, sent->len);
-}
-
-/* Feeds bytes into A, as from B; expects the end of the session with `why`, or
- * that it lives where why is NULL. A's state must be as before. */
-static void feed(const struct evfs_buf *control, const struct evfs_buf *bulk,
-		 const char *why)
-{
-	struct raw raw = { .conn = 9 };
-	struct evfs_transport transport = {
-		.ctx = &raw, .dial = raw_dial, .send = raw_send,
-		.queued = raw_queued, .hold = raw_hold, .close = raw_close
-	};
-	struct evfs_buf before = { 0 }, after = { 0 };
-	struct evfs_engine *engine;
-	struct evfs_err err = { 0 };
-	char reason[300];
-	size_t i;
-
-	must(evfs_meta_dump(nodes[0].meta, &before, &err), &err);
-	must(evfs_engine_new(nodes[0].meta, evfs_loop_env(loop, 0), &transport,
-			     &engine, &err), &err);
-	evfs_engine_opened(engine, 9, evfs_meta_node(nodes[1].meta), false);
-	for (i = 0; i < control->len; i++) /* byte by byte */
-		if (!raw.closed)
-			evfs_engine_received(engine, 9, EVFS_CHANNEL_CONTROL,
-					     control->data + i, 1);
-	if (bulk != NULL && !raw.closed)
-		evfs_engine_received(engine, 9, EVFS_CHANNEL_BULK, bulk->data,
-				     bulk->len);
-	last_reason(&raw.sent, reason);
-	if (why == NULL)
-		ck_assert_msg(!raw.closed, "ended: %s", reason);
-	else
-		ck_assert_msg(raw.closed && strstr(reason, why) != NULL,
-			      "'%s', not '%s'", reason, why);
-	must(evfs_meta_dump(nodes[0].meta, &after, &err), &err);
-	ck_assert_uint_eq(before.len, after.len);
-	ck_assert_mem_eq(before.data, after.data, before.len);
-	raw.closed = false;
-	evfs_engine_free(engine);
-	evfs_buf_fini(&raw.sent);
-	evfs_buf_fini(&before);
-	evfs_buf_fini(&after);
-}
-
-START_TEST(misbehaving)
-{
-	static const uint8_t zero_length[4] = { 0 };
-	struct evfs_buf b = { 0 }, bulk = { 0 };
-
-	make(2);
-	create(0, "f", 10, 1);
-	commit(&nodes[0]);
-	put_hello(&b, 1);
-	feed(&b, NULL, NULL);
-	put_hello(&b, 1);
-	feed(&b, NULL, "kind 1"); /* a second hello */
-	evfs_buf_clear(&b);
-	put_begin(&b, 1);
-	feed(&b, NULL, "before hello");
-	evfs_buf_clear(&b);
-	put_hello(&b, 2);
-	feed(&b, NULL, "protocol versions 2 to 2");
-	evfs_buf_clear(&b);
-	put_hello(&b, 1);
-	put_begin(&b, 2);
-	feed(&b, NULL, "stream 2 after 0");
-	evfs_buf_clear(&b);
-	put_hello(&b, 1);
-	put_batch(&b, "x", 1);
-	feed(&b, NULL, "no stream is open");
-	evfs_buf_clear(&b);
-	put_hello(&b, 1);
-	put_begin(&b, 1);
-	put_batch(&b, "x", 1);
-	feed(&b, NULL, "batch: ");
-	evfs_buf_clear(&b);
-	put_hello(&b, 1);
-	put_begin(&b, 1);
-	put_begin(&b, 2);
-	feed(&b, NULL, "has not ended");
-	evfs_buf_clear(&b);
-	put_hello(&b, 1);
-	put_chunk(&b);
-	feed(&b, NULL, "on the control channel");
-	evfs_buf_clear(&b);
-	put_hello(&b, 1);
-	put_chunk(&bulk); /* not asked for: nothing happens */
-	feed(&b, &bulk, NULL);
-	put_begin(&bulk, 1);
-	feed(&b, &bulk, "on the bulk channel");
-	ck_assert_int_eq(evfs_buf_put(&b, zero_length, 4), 0);
-	feed(&b, NULL, "frame of 0 bytes");
-	evfs_buf_fini(&b);
-	evfs_buf_fini(&bulk);
 }
 END_TEST
 
@@ -1054,7 +831,6 @@ int main(void)
 	tcase_add_test(tc, urgent);
 	tcase_add_test(tc, bandwidth);
 	tcase_add_test(tc, sync_command);
-	tcase_add_test(tc, misbehaving);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

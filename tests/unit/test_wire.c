@@ -32,8 +32,9 @@ static void setup(void)
 			 0);
 	ck_assert_int_eq(evfs_context_raise(&context, (evfs_actor){ 2, 1 }, 9),
 			 0);
-	ck_assert_int_eq(evfs_context_raise(&context, (evfs_actor){ 2, 3 },
-					    UINT64_MAX), 0);
+	ck_assert_int_eq(
+		evfs_context_raise(&context, (evfs_actor){ 2, 3 }, UINT64_MAX),
+		0);
 	context_bytes = (struct evfs_buf){ 0 };
 	ck_assert_int_eq(evfs_wire_put_context(&context, &context_bytes), 0);
 	evfs_context_fini(&context);
@@ -83,9 +84,9 @@ static void fill_members(void)
 {
 	evfs__wire__member__init(&member);
 	member.node = 5;
-	member.name = (char *)(uintptr_t)"nas";
-	member.key = (char *)(uintptr_t)"ssh-ed25519 AAAA";
-	member.address = (char *)(uintptr_t)"[::1]:7000";
+	member.name = (char *)(uintptr_t) "nas";
+	member.key = (char *)(uintptr_t) "ssh-ed25519 AAAA";
+	member.address = (char *)(uintptr_t) "[::1]:7000";
 	member.stamp = 12;
 	member.removed = 1;
 	member_list[0] = &member;
@@ -156,7 +157,7 @@ static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 	case 5:
 		evfs__wire__bye__init(&bye);
 		bye.code = EVFS_BYE_PAUSED;
-		bye.reason = (char *)(uintptr_t)"replication is paused";
+		bye.reason = (char *)(uintptr_t) "replication is paused";
 		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_BYE;
 		e->bye = &bye;
 		return true;
@@ -171,8 +172,8 @@ static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 		return true;
 	case 7:
 		evfs__wire__want_chunks__init(&want_chunks);
-		want_chunks.hashes = evfs_wire_bytes(two_hashes,
-						     sizeof(two_hashes));
+		want_chunks.hashes =
+			evfs_wire_bytes(two_hashes, sizeof(two_hashes));
 		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_WANT_CHUNKS;
 		e->want_chunks = &want_chunks;
 		return true;
@@ -200,8 +201,8 @@ START_TEST(round_trip)
 		evfs_buf_clear(&frame);
 		evfs_buf_clear(&again);
 		ck_assert_int_eq(evfs_wire_encode(&e, &frame), 0);
-		ck_assert_int_eq(evfs_wire_peek(frame.data, frame.len, &len,
-						&err), 1);
+		ck_assert_int_eq(
+			evfs_wire_peek(frame.data, frame.len, &len, &err), 1);
 		ck_assert_uint_eq(len + EVFS_WIRE_HEADER, frame.len);
 		ck_assert_msg(evfs_wire_decode(frame.data + EVFS_WIRE_HEADER,
 					       len, &back, &err) == 0,
@@ -230,14 +231,14 @@ START_TEST(cut_at_every_byte)
 		evfs_buf_clear(&frame);
 		ck_assert_int_eq(evfs_wire_encode(&e, &frame), 0);
 		for (cut = 0; cut < frame.len; cut++)
-			ck_assert_int_eq(evfs_wire_peek(frame.data, cut, &len,
-							NULL), 0);
+			ck_assert_int_eq(
+				evfs_wire_peek(frame.data, cut, &len, NULL), 0);
 		len = frame.len - EVFS_WIRE_HEADER;
 		for (cut = 0; cut < len; cut++) {
 			/* a prefix may be a message of its own; it must not
 			 * be taken for the whole */
-			r = evfs_wire_decode(frame.data + EVFS_WIRE_HEADER,
-					     cut, &back, NULL);
+			r = evfs_wire_decode(frame.data + EVFS_WIRE_HEADER, cut,
+					     &back, NULL);
 			if (r < 0) {
 				ck_assert_int_eq(r, EVFS_EPROTO);
 				continue;
@@ -263,9 +264,9 @@ START_TEST(changed_bytes)
 		evfs_buf_clear(&frame);
 		ck_assert_int_eq(evfs_wire_encode(&e, &frame), 0);
 		for (k = 0; k < 3000; k++) {
-			size_t at = EVFS_WIRE_HEADER +
-				    (size_t)rand() %
-					    (frame.len - EVFS_WIRE_HEADER);
+			size_t at =
+				EVFS_WIRE_HEADER +
+				(size_t)rand() % (frame.len - EVFS_WIRE_HEADER);
 			uint8_t was = frame.data[at];
 
 			frame.data[at] = (uint8_t)rand();
@@ -291,9 +292,10 @@ static void refused(Evfs__Wire__Envelope *e, const char *why)
 	ck_assert_int_eq(evfs_wire_encode(e, &frame), 0);
 	ck_assert_int_eq(evfs_wire_decode(frame.data + EVFS_WIRE_HEADER,
 					  frame.len - EVFS_WIRE_HEADER, &back,
-					  &err), EVFS_EPROTO);
-	ck_assert_msg(strstr(err.msg, why) != NULL, "'%s' has no '%s'",
-		      err.msg, why);
+					  &err),
+			 EVFS_EPROTO);
+	ck_assert_msg(strstr(err.msg, why) != NULL, "'%s' has no '%s'", err.msg,
+		      why);
 	evfs_buf_fini(&frame);
 }
 
@@ -402,9 +404,8 @@ START_TEST(memory_bomb)
 		at[2 * i] = 0x7a; /* field 15, bytes */
 		at[2 * i + 1] = 0;
 	}
-	ck_assert_int_eq(evfs_wire_decode(at, 2 * n, &back, NULL),
-			 EVFS_EPROTO);
-	at[0] = 0x12; /* members */
+	ck_assert_int_eq(evfs_wire_decode(at, 2 * n, &back, NULL), EVFS_EPROTO);
+	at[0] = 0x12;		/* members */
 	n = (1u << 21) - 1 - 4; /* three bytes of length */
 	at[1] = (uint8_t)(0x80 | (n & 0x7f));
 	at[2] = (uint8_t)(0x80 | ((n >> 7) & 0x7f));
@@ -413,8 +414,9 @@ START_TEST(memory_bomb)
 		at[4 + i] = 0x0a;
 		at[5 + i] = 0;
 	}
-	ck_assert_int_eq(evfs_wire_decode(at, 4 + (n & ~(size_t)1), &back,
-					  NULL), EVFS_EPROTO);
+	ck_assert_int_eq(
+		evfs_wire_decode(at, 4 + (n & ~(size_t)1), &back, NULL),
+		EVFS_EPROTO);
 	evfs_buf_fini(&frame);
 }
 END_TEST
@@ -427,8 +429,7 @@ START_TEST(unknown_kind)
 
 	ck_assert_int_eq(evfs_wire_decode(later, sizeof(later), &back, NULL),
 			 0);
-	ck_assert_int_eq(back->kind_case,
-			 EVFS__WIRE__ENVELOPE__KIND__NOT_SET);
+	ck_assert_int_eq(back->kind_case, EVFS__WIRE__ENVELOPE__KIND__NOT_SET);
 	evfs_wire_free(back);
 }
 END_TEST
