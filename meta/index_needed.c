@@ -54,7 +54,8 @@ static int flag(struct evfs_index *ix, const struct evfs_object *dir, bool on,
 		ret = on ? evfs_index_row_add(ix, &link->place, dir, &link->id,
 					      err) :
 			   evfs_index_row_remove(ix, &link->place, dir,
-						 &link->id, err);
+						 &link->id, dir->change_ns,
+						 err);
 	if (ret == 0 && on && evfs_inolist_add(&ix->moved, dir->ino) != 0)
 		ret = evfs_err_set(err, EVFS_ENOMEM, "settle directories: "
 				   "out of memory");

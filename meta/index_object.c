@@ -96,6 +96,18 @@ static int recount(struct evfs_index *ix, const struct evfs_object *old,
 
 /* ---- files, symlinks, specials ---- */
 
+/* When a link left the name that it had: at its move, else with the last
+ * operation on the file. */
+static uint64_t when_gone(const struct showing *now,
+			  const struct evfs_link *link)
+{
+	const struct evfs_link *is = same_link(now, link);
+
+	if (has_row(now, is) && !same_name(&link->place, &is->place))
+		return is->place.stamp.time_ns;
+	return now->object->change_ns;
+}
+
 static int remove_rows(struct evfs_index *ix, const struct showing *old,
 		       const struct showing *now, struct evfs_err *err)
 {
@@ -113,7 +125,7 @@ static int remove_rows(struct evfs_index *ix, const struct showing *old,
 		if (!stays)
 			ret = evfs_index_row_remove(ix, &link->place,
 						    old->object, &link->id,
-						    err);
+						    when_gone(now, link), err);
 		if (ret == 0 && is_live(old, link) &&
 		    !(stays && is_live(now, other)))
 			ret = remember(&ix->losses, link->place.parent, err);
@@ -133,7 +145,7 @@ static int renew_row(struct evfs_index *ix, const struct showing *old,
 	if ((old->object->n_versions > 1) == (now->object->n_versions > 1))
 		return 0;
 	ret = evfs_index_row_remove(ix, &link->place, old->object, &link->id,
-				    err);
+				    link->place.stamp.time_ns, err);
 	if (ret == 0)
 		ret = evfs_index_row_add(ix, &link->place, now->object,
 					 &link->id, err);
@@ -296,7 +308,8 @@ static int move_dir(struct evfs_index *ix, const struct evfs_object *before,
 	}
 	if (ret != 0 || same_name(&was->place, &is->place))
 		return ret;
-	ret = evfs_index_row_remove(ix, &was->place, before, &was->id, err);
+	ret = evfs_index_row_remove(ix, &was->place, before, &was->id,
+				    is->place.stamp.time_ns, err);
 	if (ret == 0)
 		ret = evfs_index_row_add(ix, &is->place, object, &is->id, err);
 	if (ret == 0)

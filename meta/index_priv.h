@@ -34,12 +34,13 @@ int evfs_index_row_add(struct evfs_index *ix, const struct evfs_place *place,
 		       const struct evfs_object *object,
 		       const evfs_stamp *link, struct evfs_err *err)
 	EVFS_MUST_USE;
-/* object: in the state that the row was added with. */
+/* object: in the state that the row was added with. ns: when it went, for the
+ * time of the directory; taken from the facts, so that replicas agree. */
 int evfs_index_row_remove(struct evfs_index *ix,
 			  const struct evfs_place *place,
 			  const struct evfs_object *object,
-			  const evfs_stamp *link, struct evfs_err *err)
-	EVFS_MUST_USE;
+			  const evfs_stamp *link, uint64_t ns,
+			  struct evfs_err *err) EVFS_MUST_USE;
 /* The entries of this directory changed at this time. */
 int evfs_index_touch_dir(struct evfs_index *ix, evfs_ino dir, uint64_t ns,
 			 struct evfs_err *err) EVFS_MUST_USE;

@@ -56,14 +56,14 @@ static int set_clash(struct evfs_index *ix, const struct evfs_place *place,
 }
 
 static int changed(struct evfs_index *ix, const struct evfs_place *place,
-		   struct evfs_err *err)
+		   uint64_t ns, struct evfs_err *err)
 {
 	if (evfs_ino_is_lost(place->parent)) {
 		ix->lost = true;
 		evfs_index_note_name(ix, EVFS_INO_ROOT, "lost+found", 10);
 	}
 	evfs_index_note_name(ix, place->parent, place->name, place->name_len);
-	return evfs_index_touch_dir(ix, place->parent, ix->now_ns, err);
+	return evfs_index_touch_dir(ix, place->parent, ns, err);
 }
 
 int evfs_index_row_add(struct evfs_index *ix, const struct evfs_place *place,
@@ -86,13 +86,14 @@ int evfs_index_row_add(struct evfs_index *ix, const struct evfs_place *place,
 		evfs_facts_counter_add(ix->facts, EVFS_COUNTER_DIR_DUPS,
 				       tally.dirs - 1);
 	}
-	return ret != 0 ? ret : changed(ix, place, err);
+	return ret != 0 ? ret : changed(ix, place, place->stamp.time_ns, err);
 }
 
 int evfs_index_row_remove(struct evfs_index *ix,
 			  const struct evfs_place *place,
 			  const struct evfs_object *object,
-			  const evfs_stamp *link, struct evfs_err *err)
+			  const evfs_stamp *link, uint64_t ns,
+			  struct evfs_err *err)
 {
 	struct evfs_name_row row = make_row(place, object, link);
 	struct tally tally;
@@ -109,7 +110,7 @@ int evfs_index_row_remove(struct evfs_index *ix,
 		evfs_facts_counter_add(ix->facts, EVFS_COUNTER_DIR_DUPS,
 				       -tally.dirs);
 	}
-	return ret != 0 ? ret : changed(ix, place, err);
+	return ret != 0 ? ret : changed(ix, place, ns, err);
 }
 
 int evfs_index_touch_dir(struct evfs_index *ix, evfs_ino dir, uint64_t ns,

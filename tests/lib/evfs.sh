@@ -128,9 +128,13 @@ synced() {
 }
 
 # same_trees NAME NAME...: paths, kinds, contents, modes, times, links
+# DIR_TIMES=no leaves out the times of directories: where replicas undid each
+# other's work they remember different last changes.
 manifest() { # DIR: one sorted line for each entry
+	local times='[0-9.]+'
+	[ "${DIR_TIMES:-yes}" = yes ] || times=
 	(cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %T@ %n %l %s\n' |
-		sed -E 's/^(.* d [0-7]+ [0-9]+:[0-9]+ [0-9.]+) [0-9]+ +[0-9]+$/\1/' |
+		sed -E "s/^(.* d [0-7]+ [0-9]+:[0-9]+ $times).*\$/\1/" |
 		sort)
 }
 contents() {

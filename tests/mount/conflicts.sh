@@ -4,6 +4,7 @@
 # real mounts: two replicas apart, an operation on each, together again. Each
 # row runs in both directions: X acts first, then Y, so Y's is the later one.
 . "$(dirname "$0")/../lib/evfs.sh"
+DIR_TIMES=no
 
 new_world A B C
 
