@@ -269,6 +269,11 @@ void evfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		 * have it, though nothing was written. */
 		evfs_node_pin_more(fs, make.node);
 		evfs_file_mark_dirty(fs, make.node, 0);
+		/* What the kernel is told now it goes on showing: where
+		 * nothing is written, the version must have the same time. */
+		(void)evfs_file_set_mtime(
+			fs, make.node, make.param.attr.st_mtim.tv_sec,
+			(uint32_t)make.param.attr.st_mtim.tv_nsec);
 	}
 	evfs_meta_unlock(fs->meta);
 	evfs_node_unpin(fs, make.parent);

@@ -289,6 +289,9 @@ static int seal(struct evfs_tx *tx, struct evfs_handle *handle,
 
 	if (rc != 0)
 		return rc;
+	if (!there && handle->name_len == 0)
+		return evfs_err_set(tx->err, EVFS_ENOTFOUND,
+				    "the file that was written is not there");
 	rc = find_shown(tx, handle, &at);
 	if (rc == 0 && (!there || (handle->sibling && !unsealed &&
 				   (!at.found || at.entry.is_sibling)))) {

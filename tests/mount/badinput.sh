@@ -32,7 +32,7 @@ usage() {
 	refused 2 'mount point are needed' evfs onlyone
 	refused 2 'too many arguments' evfs a b c
 	refused 2 '--expires' ctl A invite --expires never
-	refused 1 'no such setting|unknown (setting|key)|valid' ctl A config set frob 1
+	refused 1 'no setting .frob., but: write_quorum' ctl A config set frob 1
 	refused 1 'write_quorum' ctl A config set write_quorum many
 	refused 1 'no such member' ctl A pause nobody
 	refused 1 'no such member' ctl A peer remove nobody
@@ -52,7 +52,7 @@ stores() {
 	sqlite3 "$WORLD/foreign/meta.db" 'CREATE TABLE t(x)'
 	refused 1 'No such file' evfs "$WORLD/missing" "$WORLD/point"
 	refused 1 'not an evfs store' evfs "$WORLD/empty" "$WORLD/point"
-	refused 1 'not an evfs store' evfs "$WORLD/foreign" "$WORLD/point"
+	refused 1 'database of another program' evfs "$WORLD/foreign" "$WORLD/point"
 	refused 1 'already|exists' evfsctl init "$(store A)"
 	refused 3 'not an evfs store' evfsctl -s "$WORLD/empty" status
 	refused 3 'No such file' evfsctl -s "$WORLD/missing" status

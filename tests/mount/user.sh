@@ -30,7 +30,7 @@ both_directions() {
 		>/dev/null || fail init
 	as_user mkdir "$WORLD/A" "$WORLD/B"
 	as_user evfs "$WORLD/A.store" "$WORLD/A" || fail "mount A"
-	mountpoint -q "$WORLD/A" || fail "evfs returned before the mount answers"
+	as_user mountpoint -q "$WORLD/A" || fail "evfs returned before the mount answers"
 	token=$(as_user evfsctl invite) || fail "invite finds the only daemon"
 	as_user evfsctl join "$token" "$WORLD/B.store" --name B \
 		--listen "127.0.0.1:$(free_port)" >/dev/null || fail join
