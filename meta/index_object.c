@@ -392,6 +392,34 @@ static int check(const struct evfs_object *object, struct evfs_err *err)
 	return 0;
 }
 
+/* What came and went elsewhere between two exchanges was never shown here, and
+ * changed the directories that it passed through all the same. */
+static int touch_passed(struct evfs_index *ix,
+			const struct evfs_object *before,
+			const struct evfs_object *object, struct evfs_err *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < object->n_links && ret == 0; i++) {
+		const struct evfs_link *is = &object->links[i];
+		const struct evfs_link *was =
+			before == NULL ? NULL :
+					 evfs_object_find_link(before, &is->id);
+
+		if (is->alive.n == 0 && was == NULL)
+			ret = evfs_index_touch_dir(ix, is->place.parent,
+						   object->change_ns, err);
+		else if (!evfs_dot_equal(is->place.origin, is->place.parent) &&
+			 (was == NULL ||
+			  evfs_stamp_cmp(&was->place.stamp,
+					 &is->place.stamp) != 0))
+			ret = evfs_index_touch_dir(ix, is->place.origin,
+						   is->place.stamp.time_ns,
+						   err);
+	}
+	return ret;
+}
+
 int evfs_index_object(struct evfs_index *ix, struct evfs_object *object,
 		      struct evfs_err *err)
 {
@@ -403,6 +431,8 @@ int evfs_index_object(struct evfs_index *ix, struct evfs_object *object,
 	if (ret == 0 && before != NULL && before->kind != object->kind)
 		ret = evfs_err_set(err, EVFS_ECORRUPT,
 				   "index: an object changes its kind");
+	if (ret == 0 && ix->origin == EVFS_FEED_REMOTE)
+		ret = touch_passed(ix, before, object, err);
 	if (ret != 0) {
 		evfs_object_free(object);
 		return ret;

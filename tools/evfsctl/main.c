@@ -26,8 +26,8 @@ static const struct evfsctl_command commands[] = {
 	{ "peer", "list | remove NAME | set NAME address=HOST:PORT",
 	  "the members of the volume",
 	  "Removal is final and is itself replicated.\n", evfsctl_peer },
-	{ "status", "[PATH] [--json] [--watch] [--wait [--timeout S]]\n"
-		    "                      [--peers A,B]",
+	{ "status", "[PATH] [--json] [--watch]\n"
+		    "                      [--wait [--timeout S] [--peers A,B]]",
 	  "is everything in sync?",
 	  "The first line is the answer. --wait returns when everything has\n"
 	  "converged (with the named peers). Exit: 0 in sync, 1 pending or\n"
