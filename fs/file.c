@@ -50,7 +50,7 @@ void evfs_file_mark_clean(struct evfs_fs *fs, struct evfs_node *node)
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	was = file->dirty;
 	if (was) {
-		file->dirty = false;
+		file->dirty = file->timed = false;
 		if (file->dirty_prev)
 			file->dirty_prev->file->dirty_next = file->dirty_next;
 		else
@@ -98,13 +98,20 @@ bool evfs_file_set_mtime(struct evfs_fs *fs, struct evfs_node *node,
 	bool dirty;
 
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	dirty = file->dirty;
+	dirty = file->dirty && !file->timed;
 	if (dirty) {
 		file->mtime_s = mtime_s;
 		file->mtime_ns = mtime_ns;
 	}
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	return dirty;
+}
+
+void evfs_file_forget_time(struct evfs_fs *fs, struct evfs_node *node)
+{
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	node->file->timed = false;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
 
 void evfs_file_drop(struct evfs_node *node)

@@ -45,9 +45,12 @@ int evfs_file_copy(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *from,
 		   uint64_t to_offset, uint64_t len, uint64_t *ret_len,
 		   struct evfs_err *err) EVFS_MUST_USE;
 
-/* The working copy's time of change, where there is one: false else. */
+/* The working copy's time of change, where there is one whose time is still
+ * open: false else. Meta locked, as for the seal that takes the time. */
 bool evfs_file_set_mtime(struct evfs_fs *fs, struct evfs_node *node,
 			 int64_t mtime_s, uint32_t mtime_ns);
+/* The seal that took the time has failed. */
+void evfs_file_forget_time(struct evfs_fs *fs, struct evfs_node *node);
 
 /* From now on until it is sealed, status counts it. size and time as they are
  * shown until something else is said. Nothing happens where it is dirty. */

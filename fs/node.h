@@ -52,6 +52,8 @@ struct evfs_file {
 	uint64_t size;              /* while dirty: what stat shows */
 	int64_t mtime_s;            /* the same */
 	uint32_t mtime_ns;
+	bool timed;                 /* that time is in a version: a new one
+	                             * goes into the register */
 	unsigned n_open;            /* open handles */
 	unsigned n_writers;         /* those that may write */
 	bool times_stale;           /* times changed elsewhere while open: the

@@ -99,6 +99,7 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	seal->ref.mtime_s = file->mtime_s;
 	seal->ref.mtime_ns = file->mtime_ns;
+	file->timed = true;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	if (file->handle.n_base > 0 && is_unchanged(seal))
 		return seal_times(seal, err);
@@ -127,6 +128,8 @@ static int seal_locked(struct seal *seal, bool dirty, struct evfs_err *err)
 	if (dirty)
 		rc = commit_version(seal, err);
 	seal->sealed = rc == 0 && dirty;
+	if (dirty && rc != 0)
+		evfs_file_forget_time(fs, seal->node);
 	if (rc == 0 && seal->step)
 		rc = seal->step(seal->arg, err);
 	evfs_meta_unlock(fs->meta);

@@ -392,8 +392,9 @@ static int check(const struct evfs_object *object, struct evfs_err *err)
 	return 0;
 }
 
-/* What came and went elsewhere between two exchanges was never shown here, and
- * changed the directories that it passed through all the same. */
+/* What came and went elsewhere between two exchanges, or before it had a
+ * version, was never shown here, and changed the directories that it passed
+ * through all the same. */
 static int touch_passed(struct evfs_index *ix,
 			const struct evfs_object *before,
 			const struct evfs_object *object, struct evfs_err *err)
@@ -406,7 +407,7 @@ static int touch_passed(struct evfs_index *ix,
 			before == NULL ? NULL :
 					 evfs_object_find_link(before, &is->id);
 
-		if (is->alive.n == 0 && was == NULL)
+		if (is->alive.n == 0 && (was == NULL || was->alive.n > 0))
 			ret = evfs_index_touch_dir(ix, is->place.parent,
 						   object->change_ns, err);
 		else if (!evfs_dot_equal(is->place.origin, is->place.parent) &&

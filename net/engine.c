@@ -150,7 +150,7 @@ static uint64_t run(struct evfs_engine *engine)
 
 	if (now_ns >= engine->config_ns)
 		read_config(engine, now_ns);
-	evfs_fetch_commit(engine);
+	evfs_fetch_commit(engine, now_ns, &next_ns);
 	if (engine->members_dirty && evfs_peer_refresh(engine, &err) < 0)
 		evfs_log(EVFS_LOG_ERROR, "members: err=%s", err.msg);
 	run_sessions(engine, now_ns, &next_ns);

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Fetching. Each wanted content is a job: first its manifest where it has one,
  * then the chunks that are lacking, each asked of one member at a time, of
- * several members in parallel, 8 MiB outstanding with each. A member that says
+ * several members in parallel, 16 MiB outstanding with each. A member that says
  * no is not asked again for that content until it has news. A job that nobody
  * can do is dropped; the store still wants the content, and a later look finds
- * it again. Somebody who waits for it is told at once. */
+ * it again. Somebody who waits for it is told at once.
+ *
+ * What arrived lies in a container, checked, and is committed in groups: a
+ * commit costs the disk a sync or two, and this thread waits while the content
+ * is synced. A group ends when a job has all that it asked for, so nothing that
+ * is whole waits; else by its size or its age. Nothing but a few numbers is
+ * kept in memory meanwhile, and a crash costs at most that group again. */
 #include "net/fetch.h"
 
 #include <string.h>
@@ -32,6 +38,7 @@ struct evfs_fetch_job {
 	bool single;			/* known to be one chunk of that name */
 	struct evfs_chunk_want *chunks; /* owned */
 	size_t n_chunks, at; /* chunks[at..n) have not been asked for */
+	bool more;	     /* the list was full: there may be others */
 	size_t n_flights;    /* asked for, no answer yet */
 	struct evfs_session *manifest_from; /* asked for the manifest */
 	struct evfs_buf manifest;	    /* what came of it so far */
@@ -240,7 +247,8 @@ static void end_flight(struct evfs_fetch *fetch,
 		       struct evfs_fetch_flight *flight)
 {
 	flight->session->asked_bytes -= flight->len;
-	flight->job->n_flights--;
+	if (--flight->job->n_flights == 0)
+		fetch->put_due = true;
 	HASH_DEL(fetch->flights, flight);
 	evfs_free(flight);
 }
@@ -277,6 +285,56 @@ static void give_up_session(struct evfs_engine *engine,
 	evfs_fetch_session_gone(engine, session);
 }
 
+/* ---- what arrived ---- */
+
+/* The store cannot take more (disk full): the session is not to blame. */
+static void rest(struct evfs_engine *engine, const struct evfs_err *err)
+{
+	evfs_log(EVFS_LOG_ERROR, "content from peers: err=%s", err->msg);
+	engine->fetch.rest_ns = evfs_engine_now(engine) + 5 * EVFS_SECOND;
+}
+
+static void commit_puts(struct evfs_engine *engine)
+{
+	struct evfs_fetch *fetch = &engine->fetch;
+	struct evfs_err err = { 0 };
+	size_t i;
+	int r = 0;
+
+	if (fetch->n_puts == 0)
+		return;
+	evfs_meta_lock_content(engine->meta);
+	for (i = 0; i < fetch->n_puts; i++) {
+		if (r == 0)
+			r = evfs_content_commit(engine->content, fetch->puts[i],
+						&err);
+		else
+			evfs_content_put_drop(engine->content, fetch->puts[i]);
+	}
+	evfs_meta_unlock(engine->meta);
+	evfs_content_tell_arrived(engine->content);
+	fetch->n_puts = 0;
+	fetch->put_bytes = 0;
+	fetch->put_due = false;
+	engine->changed = true;
+	if (r < 0)
+		rest(engine, &err);
+}
+
+void evfs_fetch_commit(struct evfs_engine *engine, uint64_t now_ns,
+		       uint64_t *next_ns)
+{
+	struct evfs_fetch *fetch = &engine->fetch;
+	uint64_t due_ns = fetch->put_ns + EVFS_FETCH_GROUP_NS;
+
+	if (fetch->n_puts == 0)
+		fetch->put_due = false;
+	else if (fetch->put_due || now_ns >= due_ns)
+		commit_puts(engine);
+	else
+		evfs_engine_lower(next_ns, due_ns);
+}
+
 /* ---- one job ---- */
 
 /* Looks up what is lacking. False: nothing more to do now. */
@@ -294,6 +352,7 @@ static bool list_chunks(struct evfs_engine *engine, struct evfs_fetch_job *job,
 		job->done = true;
 		return false;
 	}
+	commit_puts(engine); /* what is here shall not be listed */
 	evfs_meta_lock(engine->meta);
 	r = evfs_content_has(engine->content, &job->name, &whole, NULL);
 	if (r == 0 && !whole)
@@ -321,6 +380,7 @@ static bool list_chunks(struct evfs_engine *engine, struct evfs_fetch_job *job,
 		return false;
 	}
 	job->n_chunks = n;
+	job->more = n == LIST_MAX;
 	job->at = 0;
 	return true;
 }
@@ -370,7 +430,11 @@ static void run_job(struct evfs_engine *engine, struct evfs_fetch_job *job,
 		evfs_engine_lower(next_ns, job->wait_ns);
 		return;
 	}
-	if (job->at == job->n_chunks && job->n_flights == 0 &&
+	/* The next list before the last answer, so that the line stays busy;
+	 * but not one that names little beyond what is under way. */
+	if (job->at == job->n_chunks &&
+	    (job->n_flights == 0 ||
+	     (job->more && job->n_flights < LIST_MAX / 2)) &&
 	    !list_chunks(engine, job, now_ns, next_ns))
 		return;
 	ask_chunks(engine, job, now_ns, next_ns);
@@ -539,44 +603,13 @@ static int keep_put(struct evfs_engine *engine, struct evfs_content_put *put,
 		evfs_content_put_drop(engine->content, put);
 		return evfs_err_set(err, EVFS_ENOMEM, "chunk: out of memory");
 	}
+	if (fetch->n_puts == 0)
+		fetch->put_ns = evfs_engine_now(engine);
 	fetch->puts[fetch->n_puts++] = put;
 	fetch->put_bytes += len;
 	if (fetch->put_bytes >= EVFS_FETCH_GROUP)
-		evfs_fetch_commit(engine);
+		commit_puts(engine);
 	return 0;
-}
-
-/* The store cannot take more (disk full): the session is not to blame. */
-static void rest(struct evfs_engine *engine, const struct evfs_err *err)
-{
-	evfs_log(EVFS_LOG_ERROR, "content from peers: err=%s", err->msg);
-	engine->fetch.rest_ns = evfs_engine_now(engine) + 5 * EVFS_SECOND;
-}
-
-void evfs_fetch_commit(struct evfs_engine *engine)
-{
-	struct evfs_fetch *fetch = &engine->fetch;
-	struct evfs_err err = { 0 };
-	size_t i;
-	int r = 0;
-
-	if (fetch->n_puts == 0)
-		return;
-	evfs_meta_lock_content(engine->meta);
-	for (i = 0; i < fetch->n_puts; i++) {
-		if (r == 0)
-			r = evfs_content_commit(engine->content, fetch->puts[i],
-						&err);
-		else
-			evfs_content_put_drop(engine->content, fetch->puts[i]);
-	}
-	evfs_meta_unlock(engine->meta);
-	evfs_content_tell_arrived(engine->content);
-	fetch->n_puts = 0;
-	fetch->put_bytes = 0;
-	engine->changed = true;
-	if (r < 0)
-		rest(engine, &err);
 }
 
 int evfs_fetch_chunk(struct evfs_engine *engine, struct evfs_session *session,

@@ -20,8 +20,9 @@ struct evfs_fetch_job;
 struct evfs_fetch_flight;
 
 #define EVFS_FETCH_JOBS 256	     /* contents at a time */
-#define EVFS_FETCH_WINDOW (8u << 20) /* bytes asked of one session */
-#define EVFS_FETCH_GROUP (4u << 20)  /* bytes committed together */
+#define EVFS_FETCH_WINDOW (16u << 20) /* bytes asked of one session */
+#define EVFS_FETCH_GROUP (64u << 20)  /* bytes committed together, at most */
+#define EVFS_FETCH_GROUP_NS (100 * (uint64_t)1000000) /* and their age */
 #define EVFS_FETCH_PATIENCE_NS (30 * (uint64_t)1000000000)
 
 struct evfs_fetch {
@@ -34,6 +35,8 @@ struct evfs_fetch {
 	struct evfs_content_put **puts;	   /* owned; chunks not committed */
 	size_t n_puts, cap_puts;
 	size_t put_bytes;
+	uint64_t put_ns; /* when the first of them arrived */
+	bool put_due;	 /* a job has all it asked for: not to wait */
 	uint64_t rest_ns; /* nothing before: the store failed */
 };
 
@@ -44,8 +47,10 @@ void evfs_fetch_urgent(struct evfs_engine *engine, const evfs_hash *name,
 /* Asks for what is due. Lowers *next_ns to when it is to be called again. */
 void evfs_fetch_run(struct evfs_engine *engine, uint64_t now_ns,
 		    uint64_t *next_ns);
-/* Makes the chunks that arrived known; at the end of an event. */
-void evfs_fetch_commit(struct evfs_engine *engine);
+/* Makes the chunks that arrived known if that is due; at the end of an event.
+ * Lowers *next_ns to when it is to be called again. */
+void evfs_fetch_commit(struct evfs_engine *engine, uint64_t now_ns,
+		       uint64_t *next_ns);
 /* The session is over: what it was asked is asked of others. */
 void evfs_fetch_session_gone(struct evfs_engine *engine,
 			     struct evfs_session *session);
