@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "fs/attr.h"
 
 #define COPY_STEP ((size_t)1 << 20)
 #define COPY_BYTES_MAX ((uint64_t)64 << 20) /* for one request */
@@ -262,6 +263,26 @@ static int work_make(struct evfs_fs *fs, struct evfs_node *node,
 	return 0;
 }
 
+/* The time of a clean file that starts to be written stays as it is shown
+ * until the kernel says another: it keeps the times of what it caches, in
+ * ticks of some milliseconds, and does not tell one that stays the same. */
+static int keep_time(struct evfs_fs *fs, struct evfs_node *node,
+		     uint64_t size, struct evfs_err *err)
+{
+	struct stat st = { 0 };
+	int rc;
+
+	evfs_meta_lock(fs->meta);
+	rc = evfs_attr_node(fs, node, &st, err);
+	if (rc == 0) {
+		evfs_file_mark_dirty(fs, node, size);
+		(void)evfs_file_set_mtime(fs, node, st.st_mtim.tv_sec,
+					  (uint32_t)st.st_mtim.tv_nsec);
+	}
+	evfs_meta_unlock(fs->meta);
+	return rc;
+}
+
 /* Makes sure that there is a working copy. empty: the old bytes are of no use
  * (truncated to nothing): they are not fetched. On failure the file is as
  * dirty as it was. */
@@ -283,8 +304,10 @@ static int work_ready(struct evfs_fs *fs, fuse_req_t req,
 			return rc;
 	}
 	/* Dirty before the first byte is taken: status never lies. */
-	evfs_file_mark_dirty(fs, node, base ? base->size : 0);
-	rc = work_make(fs, node, base, err);
+	if (!was_dirty)
+		rc = keep_time(fs, node, base ? base->size : 0, err);
+	if (rc == 0)
+		rc = work_make(fs, node, base, err);
 	evfs_reader_put(base);
 	if (rc != 0 && !was_dirty)
 		evfs_file_mark_clean(fs, node);
@@ -296,7 +319,7 @@ static int work_ready(struct evfs_fs *fs, fuse_req_t req,
 
 int evfs_file_write(struct evfs_fs *fs, fuse_req_t req,
 		    struct evfs_node *node, const void *data, size_t len,
-		    uint64_t offset, struct evfs_err *err)
+		    uint64_t offset, bool cached, struct evfs_err *err)
 {
 	struct evfs_file *file = node->file;
 	int rc;
@@ -308,6 +331,8 @@ int evfs_file_write(struct evfs_fs *fs, fuse_req_t req,
 		rc = evfs_work_write(file->work, data, len, offset, err);
 		(void)pthread_rwlock_unlock(&file->data);
 		publish(fs, file);
+		if (!cached)
+			touch(fs, file);
 	}
 	(void)pthread_mutex_unlock(&file->writer);
 	return rc;
@@ -374,6 +399,7 @@ int evfs_file_allocate(struct evfs_fs *fs, fuse_req_t req,
 		rc = allocate(fs, file->work, mode, offset, len, err);
 		(void)pthread_rwlock_unlock(&file->data);
 		publish(fs, file);
+		touch(fs, file);
 	}
 	(void)pthread_mutex_unlock(&file->writer);
 	return rc;
@@ -471,7 +497,7 @@ static int copy_bytes(struct evfs_fs *fs, fuse_req_t req,
 		if (rc != 0 || got == 0)
 			break;
 		rc = evfs_file_write(fs, req, to, buf, got, to_offset + done,
-				     err);
+				     false, err);
 		if (rc != 0)
 			break;
 		done += got;

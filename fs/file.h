@@ -23,9 +23,12 @@ int evfs_file_source(struct evfs_fs *fs, fuse_req_t req,
 		     struct evfs_reader **ret_reader, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* cached: the bytes come out of the kernel's cache, which tells their time by
+ * itself; else it is now. */
 int evfs_file_write(struct evfs_fs *fs, fuse_req_t req,
 		    struct evfs_node *node, const void *data, size_t len,
-		    uint64_t offset, struct evfs_err *err) EVFS_MUST_USE;
+		    uint64_t offset, bool cached, struct evfs_err *err)
+	EVFS_MUST_USE;
 int evfs_file_truncate(struct evfs_fs *fs, fuse_req_t req,
 		       struct evfs_node *node, uint64_t size,
 		       struct evfs_err *err) EVFS_MUST_USE;

@@ -231,7 +231,7 @@ void evfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		return;
 	}
 	rc = evfs_file_write(fs, req, node_of(fi), buf, size,
-			     (uint64_t)offset, &err);
+			     (uint64_t)offset, fi->writepage != 0, &err);
 	if (rc == 0)
 		(void)fuse_reply_write(req, size);
 	else

@@ -307,9 +307,9 @@ static void take_waiting(struct evfs_ssh_stream *stream)
 	uint8_t *rest;
 	int rc;
 
-	/* Only pages that are written to exist. Input arrives in here, or,
-	 * when none waits, goes through on_data as ever. */
-	rest = evfs_calloc(1, window);
+	/* Not zeroed, so only pages that are written to exist. Input arrives
+	 * in here, or, when none waits, goes through on_data as ever. */
+	rest = evfs_realloc_array(NULL, 1, window);
 	if (!rest) {
 		evfs_ssh_fail(conn, EVFS_ENOMEM, "%s",
 			      evfs_err_text(EVFS_ENOMEM));
