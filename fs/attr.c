@@ -160,6 +160,25 @@ static int attr_dir(struct evfs_fs *fs, struct evfs_node *node,
 	return 0;
 }
 
+/* A version that is not among the facts any more, replaced or removed: an open
+ * handle goes on showing it, as it remembers it. */
+static void show_remembered(struct evfs_fs *fs,
+			    const struct evfs_handle *handle, struct stat *ret)
+{
+	const struct evfs_object *object = NULL;
+
+	if (!handle->has_shown || handle->n_base == 0 ||
+	    evfs_facts_get(fs->facts, handle->ino, &object, NULL) != 0 ||
+	    !object ||
+	    evfs_object_find_version(object,
+				     handle->base[handle->n_base - 1]))
+		return;
+	ret->st_size = (off_t)handle->size;
+	ret->st_blocks = (blkcnt_t)((handle->size + 511) / 512);
+	ret->st_mtim.tv_sec = handle->mtime_s;
+	ret->st_mtim.tv_nsec = handle->mtime_ns;
+}
+
 int evfs_attr_node(struct evfs_fs *fs, struct evfs_node *node,
 		   struct stat *ret, struct evfs_err *err)
 {
@@ -189,6 +208,7 @@ int evfs_attr_node(struct evfs_fs *fs, struct evfs_node *node,
 		      number_of(dot ? *dot : handle->ino, 1);
 	if (handle->orphan)
 		ret->st_nlink = 0;
+	show_remembered(fs, handle, ret);
 	add_unsealed(fs, node, ret);
 	return 0;
 }
@@ -234,6 +254,22 @@ static int set_dir(struct evfs_fs *fs, struct evfs_node *node,
 	return rc;
 }
 
+/* Nothing shows what this node has open, but the object lives on with another
+ * version, to which these attributes do not belong. (The kernel tells times of
+ * its own accord, also of a sibling that was just removed.) */
+static bool is_of_others(struct evfs_fs *fs, const struct evfs_node *node,
+			 const struct evfs_attr *attr)
+{
+	const struct evfs_object *object = NULL;
+
+	if (!node->file ||
+	    (!node->file->handle.orphan && attr->kind != EVFS_ATTR_TIMES))
+		return false;
+	return evfs_facts_get(fs->facts, node->file->handle.ino, &object,
+			      NULL) == 0 &&
+	       object && evfs_object_is_live(object);
+}
+
 int evfs_attr_set(struct evfs_fs *fs, struct evfs_node *node,
 		  const struct evfs_attr *attr, struct evfs_err *err)
 {
@@ -246,6 +282,8 @@ int evfs_attr_set(struct evfs_fs *fs, struct evfs_node *node,
 	rc = evfs_attr_find(fs, node, &dir, &entry, err);
 	if (rc == 0)
 		rc = evfs_tree_set_attr(fs->meta, dir, &entry, attr, err);
+	else if (rc == EVFS_ENOTFOUND && is_of_others(fs, node, attr))
+		rc = 0;
 	else if (rc == EVFS_ENOTFOUND)
 		rc = evfs_tree_set_attr_of(fs->meta,
 					   evfs_attr_object(fs, node), attr,
