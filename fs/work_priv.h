@@ -35,6 +35,8 @@ struct evfs_work {
 	uint64_t number;              /* OVERLAY: of its files */
 	int fd;                       /* OVERLAY: the bytes; else -1 */
 	int log_fd;                   /* OVERLAY: the log; else -1 */
+	uint64_t unsent;              /* OVERLAY: new bytes that the disk was
+	                               * not asked to take yet */
 	bool adopted;                 /* the file is the content store's now:
 	                               * it must be copied before a write */
 };

@@ -143,7 +143,7 @@ static void meet_others(struct test_replica *replica)
 		member.name[0] = (char)('A' + i);
 		if (member.name[0] == replica->name[0])
 			continue;
-		snprintf(member.key, sizeof(member.key), "%s", key_of(i));
+		memcpy(member.key, key_of(i), sizeof(member.key));
 		member.node = evfs_node_of_key(member.key);
 		if (evfs_members_join(replica->meta, &member, &changed,
 				      &replica->err) != 0) {
