@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Content references of an object's versions, and history: what a version was
  * is kept when it leaves the facts, or when its file loses its last name. The
- * history takes its own reference before that of the facts goes. */
+ * history takes its own reference before that of the facts goes. A dead file's
+ * facts hold none: its content lives as long as history lets it, and where the
+ * file comes back later, it is wanted from those who kept it alive. */
 #include "meta/index_priv.h"
 
 #include <string.h>
@@ -116,20 +118,22 @@ int evfs_index_past(struct evfs_index *ix, const struct evfs_object *old,
 	for (size_t i = 0; i < object->n_versions && ret == 0; i++) {
 		const struct evfs_version *version = &object->versions[i];
 
-		if (n_old == 0 || was_live != is_live ||
-		    evfs_object_find_version(old, version->dot) == NULL)
+		if (is_live &&
+		    (!was_live ||
+		     evfs_object_find_version(old, version->dot) == NULL))
 			ret = evfs_content_ref(content, &version->content,
-					       version->size, is_live, err);
+					       version->size, true, err);
 	}
 	if (ret == 0 && was_live)
 		ret = write_history(ix, old, object, err);
 	for (size_t i = 0; i < n_old && ret == 0; i++) {
 		const struct evfs_version *version = &old->versions[i];
 
-		if (was_live != is_live ||
-		    evfs_object_find_version(object, version->dot) == NULL)
+		if (was_live &&
+		    (!is_live ||
+		     evfs_object_find_version(object, version->dot) == NULL))
 			ret = evfs_content_unref(content, &version->content,
-						 was_live, err);
+						 true, err);
 	}
 	return ret;
 }

@@ -104,8 +104,6 @@ int evfs_meta_commit(struct evfs_meta *meta, struct evfs_err *err)
 const char *evfs_meta_path(const struct evfs_meta *meta); /* NULL: memory */
 const struct evfs_env *evfs_meta_env(const struct evfs_meta *meta);
 uint64_t evfs_meta_node(const struct evfs_meta *meta);
-/* "ADDR:PORT" as given to `init`; NULL: it does not listen. */
-const char *evfs_meta_listen(const struct evfs_meta *meta);
 const char *evfs_meta_node_name(const struct evfs_meta *meta);
 evfs_actor evfs_meta_actor(const struct evfs_meta *meta);
 const evfs_hash *evfs_meta_volume(const struct evfs_meta *meta);

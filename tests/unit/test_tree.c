@@ -8,7 +8,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/config.h"
+#include "meta/content.h"
 #include "meta/facts.h"
+#include "meta/history.h"
 #include "meta/index.h"
 
 struct test_world world;
@@ -717,6 +720,67 @@ START_TEST(a_failed_exchange_changes_nothing)
 }
 END_TEST
 
+/* Real bytes under a name in the root; what they are called. */
+static evfs_hash make_real_file(struct evfs_meta *meta, const char *name)
+{
+	struct evfs_content *content = evfs_meta_content(meta);
+	struct evfs_content_ref ref = { .size = 6000 };
+	struct evfs_new what = { .kind = EVFS_KIND_FILE, .mode = 0644,
+				 .content = &ref };
+	struct evfs_content_put *put;
+	uint8_t data[6000];
+	evfs_stamp link;
+	evfs_ino ino;
+
+	memset(data, 'x', sizeof(data));
+	ck_assert_int_eq(evfs_content_write(content, data, sizeof(data), &put,
+					    NULL), 0);
+	ref.content = *evfs_content_put_name(put);
+	evfs_meta_lock_content(meta);
+	ck_assert_int_eq(evfs_content_commit(content, put, NULL), 0);
+	ck_assert_int_eq(evfs_tree_create(meta, EVFS_INO_ROOT, name,
+					  strlen(name), &what, &ino, &link,
+					  NULL), 0);
+	evfs_meta_unlock(meta);
+	return ref.content;
+}
+
+/* A tombstone keeps the facts of a file, not its bytes. */
+START_TEST(removed_content_goes_with_its_history)
+{
+	evfs_hash name = make_real_file(a.meta, "f");
+	struct evfs_content *content = evfs_meta_content(a.meta);
+	bool more = true, here = false;
+
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_tree_unlink(a.meta, EVFS_INO_ROOT, "f", 1, NULL),
+			 0);
+	evfs_meta_unlock(a.meta);
+	while (more)
+		ck_assert_int_eq(evfs_content_reclaim(content, 1 << 20, &more,
+						      NULL), 0);
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_content_has(content, &name, &here, NULL), 0);
+	ck_assert_msg(here, "history does not keep it");
+	ck_assert_int_eq(evfs_config_set_text(a.meta, "history_days", "0",
+					      NULL), 0);
+	evfs_meta_unlock(a.meta);
+	test_world_tick(&world);
+	evfs_meta_lock(a.meta);
+	for (more = true; more;)
+		ck_assert_int_eq(evfs_history_prune(a.meta, 100, &more, NULL),
+				 0);
+	evfs_meta_unlock(a.meta);
+	for (more = true; more;)
+		ck_assert_int_eq(evfs_content_reclaim(content, 1 << 20, &more,
+						      NULL), 0);
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_content_has(content, &name, &here, NULL), 0);
+	evfs_meta_unlock(a.meta);
+	ck_assert_msg(!here, "nothing names it, and it is kept");
+}
+END_TEST
+
 static Suite *tree_suite(void)
 {
 	Suite *suite = suite_create("tree");
@@ -745,6 +809,7 @@ static Suite *tree_suite(void)
 	tcase_add_test(basic, resolve_keeps_the_newest);
 	tcase_add_test(basic, resolve_keeps_all);
 	tcase_add_test(basic, resolve_leaves_directories_their_name);
+	tcase_add_test(basic, removed_content_goes_with_its_history);
 	tcase_add_test(basic, a_failed_rename_changes_nothing);
 	tcase_add_test(basic, a_failed_seal_changes_nothing);
 	tcase_add_test(basic, a_failed_exchange_changes_nothing);
