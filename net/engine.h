@@ -107,6 +107,11 @@ int evfs_engine_status(struct evfs_engine *engine,
 		       struct evfs_engine_status *ret,
 		       struct evfs_err *err) EVFS_MUST_USE;
 
+/* Changes that no other member has confirmed, counted up to `max`: O(result).
+ */
+int evfs_engine_only_here(struct evfs_engine *engine, uint64_t max,
+			  uint64_t *ret, struct evfs_err *err) EVFS_MUST_USE;
+
 /* Called (on the engine's thread) whenever status may have changed; for
  * `status --wait`. */
 void evfs_engine_on_change(struct evfs_engine *engine,

@@ -236,6 +236,27 @@ static int all_peers(struct evfs_engine *engine, struct evfs_engine_status *ret,
 	return r;
 }
 
+int evfs_engine_only_here(struct evfs_engine *engine, uint64_t max,
+			  uint64_t *ret, struct evfs_err *err)
+{
+	struct evfs_context known = { 0 };
+	const struct evfs_peer *peer;
+	int r = 0;
+
+	for (peer = engine->peers; r == 0 && peer != NULL; peer = peer->next)
+		if (!peer->member.removed)
+			r = evfs_context_join(&known, &peer->report.context);
+	if (r < 0) {
+		evfs_context_fini(&known);
+		return evfs_err_set(err, r, "status: out of memory");
+	}
+	evfs_meta_lock(engine->meta);
+	r = evfs_delta_count(engine->meta, &known, max, ret, err);
+	evfs_meta_unlock(engine->meta);
+	evfs_context_fini(&known);
+	return r;
+}
+
 int evfs_engine_status(struct evfs_engine *engine,
 		       struct evfs_engine_status *ret, struct evfs_err *err)
 {

@@ -13,12 +13,11 @@
 
 #include "base/mem.h"
 #include "meta/content.h"
-#include "meta/delta.h"
 #include "meta/facts.h"
 #include "meta/view.h"
 #include "tools/daemon/daemon.h"
 
-#define ONLY_HERE_MAX 1000000 /* counted no further */
+#define ONLY_HERE_MAX 100000 /* counted no further: status stays quick */
 
 /* Everything that a status is made of, taken at one moment. */
 struct picture {
@@ -41,28 +40,6 @@ static int count_conflict(void *arg, const char *plain,
 	(void)n;
 	++*(uint64_t *)arg;
 	return 0;
-}
-
-/* Objects that no other member has confirmed. Meta locked. */
-static uint64_t only_here(struct evfs_meta *meta,
-			  const struct evfs_engine_status *engine)
-{
-	struct evfs_context known = { 0 }, one = { 0 };
-	uint64_t count = 0;
-	int rc = 0;
-
-	for (size_t i = 0; !rc && i < engine->n_peers; i++) {
-		rc = evfs_members_report(meta, engine->peers[i].member.node,
-					 &one, NULL);
-		if (!rc)
-			rc = evfs_context_join(&known, &one);
-	}
-	if (!rc)
-		rc = evfs_delta_count(meta, &known, ONLY_HERE_MAX, &count,
-				      NULL);
-	evfs_context_fini(&known);
-	evfs_context_fini(&one);
-	return rc ? 0 : count;
 }
 
 static int take_picture(struct evfs_daemon *daemon,
@@ -96,10 +73,12 @@ static int take_picture(struct evfs_daemon *daemon,
 	if (whole) {
 		rc = evfs_view_conflicts(meta, count_conflict, &p->conflicts,
 					 NULL);
-		p->only_here = only_here(meta, &p->engine);
 	}
 	evfs_meta_unlock(meta);
 	evfs_context_fini(&durable);
+	if (!rc && whole)
+		rc = evfs_engine_only_here(engine, ONLY_HERE_MAX,
+					   &p->only_here, NULL);
 	if (rc)
 		evfs_free(p->engine.peers);
 	return rc;

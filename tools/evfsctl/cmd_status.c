@@ -12,6 +12,7 @@
 #include "tools/evfsctl/evfsctl.h"
 
 #define WATCH_INTERVAL_S 1
+#define SYNC_ALONE_MS 10000 /* with nobody to talk to: then it gives up */
 
 struct arguments {
 	const char *path;
@@ -190,18 +191,50 @@ int evfsctl_status(const struct evfsctl *ctl, int argc, char **argv)
 							  : EVFS_EXIT_FAILED;
 }
 
-/* What is left to do, as one line that is written over on a terminal. */
-static void progress(const char *store)
+/* What is left to do, as one line that is written over on a terminal. Is any
+ * member connected? */
+static bool progress(const char *store)
 {
 	struct evfs_err err = { 0 };
+	const char *state;
 	char line[256];
 	json_t *status;
+	bool online;
 
-	if (!isatty(STDERR_FILENO) || get_status(store, &status, &err))
-		return;
-	evfsctl_status_line(status, line);
-	fprintf(stderr, "\r\033[K%s", line);
+	if (get_status(store, &status, &err))
+		return true;
+	if (isatty(STDERR_FILENO)) {
+		evfsctl_status_line(status, line);
+		fprintf(stderr, "\r\033[K%s", line);
+	}
+	state = json_string_value(json_object_get(status, "state"));
+	online = !state || strcmp(state, "offline") != 0;
 	json_decref(status);
+	return online;
+}
+
+/* Until it is done, or nobody has been there for long. */
+static int wait_with_progress(const char *store, struct arguments *args,
+			      struct evfs_err *err)
+{
+	int alone_ms = 0, rc;
+
+	for (;;) {
+		rc = wait_for(store, args, err);
+		if (rc != EVFS_ETIMEOUT)
+			break;
+		alone_ms = progress(store) ? 0 : alone_ms + args->timeout_ms;
+		if (alone_ms >= SYNC_ALONE_MS) {
+			rc = evfs_err_set(err, EVFS_EUNREACHABLE,
+					  "no member can be reached (see "
+					  "'evfsctl status')");
+			break;
+		}
+	}
+	progress(store);
+	if (isatty(STDERR_FILENO))
+		fputc('\n', stderr);
+	return rc;
 }
 
 int evfsctl_sync(const struct evfsctl *ctl, int argc, char **argv)
@@ -225,13 +258,8 @@ int evfsctl_sync(const struct evfsctl *ctl, int argc, char **argv)
 		if (argc == 2)
 			rc = take_peers(&args, argv[1]);
 	}
-	while (!rc && (rc = wait_for(store, &args, &err)) == EVFS_ETIMEOUT) {
-		progress(store);
-		rc = 0;
-	}
-	progress(store);
-	if (isatty(STDERR_FILENO))
-		fputc('\n', stderr);
+	if (!rc)
+		rc = wait_with_progress(store, &args, &err);
 	json_decref(args.peers);
 	return rc ? evfsctl_fail(ctl, &err) : EVFS_EXIT_DONE;
 }
