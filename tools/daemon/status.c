@@ -243,15 +243,20 @@ static json_t *pending_json(const struct evfs_daemon *daemon,
 {
 	uint64_t bytes = p->engine.pending_bytes + p->unsealed_bytes +
 			 p->engine.wanted_bytes;
+	uint64_t changes = p->engine.pending_changes + p->unsealed;
 	int64_t oldest = p->engine.oldest_pending_s;
 	double left = -1;
+
+	/* What is about to be committed is not counted yet, but it waits. */
+	if (!changes && p->undurable && p->engine.n_peers)
+		changes = 1;
 
 	if (p->unsealed_oldest_s > oldest)
 		oldest = p->unsealed_oldest_s;
 	if (bytes && daemon->send_rate > 1)
 		left = (double)bytes / daemon->send_rate;
 	return json_pack("{s:o, s:o, s:o, s:o}", "changes",
-			 unsigned_json(p->engine.pending_changes + p->unsealed),
+			 unsigned_json(changes),
 			 "bytes", unsigned_json(bytes), "oldest_s",
 			 known_json(oldest), "left_s",
 			 left < 0 ? json_null() : json_real(left));

@@ -101,15 +101,15 @@ void evfsctl_status_line(const json_t *status, char line[256])
 	} else if (!strcmp(state, "offline")) {
 		evfs_cli_seconds(number(status, "pending", "oldest_s"), age);
 		snprintf(line, 256,
-			 "%s 0/%zu peers, %.0f changes waiting (oldest %s)",
+			 "%s 0/%zu peers, %.0f change%s waiting (oldest %s)",
 			 json_is_true(json_object_get(status, "paused"))
 				 ? "PAUSED"
 				 : "OFFLINE",
-			 n, changes, age);
+			 n, changes, changes == 1 ? "" : "s", age);
 	} else {
 		evfs_cli_seconds(left, age);
-		snprintf(line, 256, "SYNCING %.0f changes %s -> %s%s%s%s",
-			 changes, bytes, behind ? text(behind, "name") : "-",
+		snprintf(line, 256, "SYNCING %.0f change%s %s -> %s%s%s%s",
+			 changes, changes == 1 ? "" : "s", bytes, behind ? text(behind, "name") : "-",
 			 left >= 0 ? ", " : "", left >= 0 ? age : "",
 			 left >= 0 ? " left" : "");
 	}
@@ -160,8 +160,7 @@ void evfsctl_print_status(const json_t *status)
 	       number(status, "volume", "files"),
 	       number(status, "volume", "dirs"), bytes);
 	if (number(status, "volume", "only_here") > 0)
-		printf("%.0f changes are only here; no other member has "
-		       "confirmed them\n",
+		printf("%.0f only here: no other member has confirmed it\n",
 		       number(status, "volume", "only_here"));
 	if (number(status, "content", "missing") > 0)
 		printf("%.0f files have not arrived whole\n",
