@@ -65,14 +65,20 @@ static int copy_cb(void *arg, const struct evfs_work_ident *ident,
 		rc = 0;
 	else if (rc == 0)
 		recovery->sealed++;
-	if (rc != 0) {
-		evfs_log(EVFS_LOG_ERROR, "recovery: err=%s", err.msg);
-		return rc;
-	}
 	/* The copy may go only after the version is sure. */
-	rc = evfs_meta_sync(recovery->fs->meta, &err);
-	evfs_work_free(work);
-	return rc;
+	if (rc == 0)
+		rc = evfs_meta_sync(recovery->fs->meta, &err);
+	if (rc == 0) {
+		evfs_work_free(work);
+		return 0;
+	}
+	evfs_work_leave(work);
+	evfs_log(EVFS_LOG_ERROR, "recovery: err=%s", err.msg);
+	if (rc != EVFS_ENOSPACE)
+		return rc;
+	/* The user has to get in to make room; the copy waits. */
+	recovery->left++;
+	return 0;
 }
 
 static int note_cb(void *arg, evfs_ino ino)
@@ -126,6 +132,8 @@ int evfs_recover(struct evfs_fs *fs, struct evfs_err *err)
 	rc = evfs_work_recover(&fs->place, copy_cb, &recovery, err);
 	if (rc == 0)
 		rc = seal_empty(&recovery, err);
+	if (rc == EVFS_ENOSPACE) /* they stay as they are until there is room */
+		rc = 0;
 	evfs_free(recovery.items);
 	if (rc != 0)
 		return evfs_err_wrap(err, rc, "recovery of unsealed files");

@@ -113,6 +113,9 @@ int evfs_work_recover(struct evfs_workplace *place,
 				  uint32_t mtime_ns),
 		      void *arg, struct evfs_err *err) EVFS_MUST_USE;
 
+/* Frees the memory and leaves the files for the next recovery. */
+void evfs_work_leave(struct evfs_work *work);
+
 /* ---- shared readers ---- */
 
 /* A content reader that several may hold. */

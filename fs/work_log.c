@@ -264,7 +264,7 @@ static int attach_overlay(struct evfs_work *work, struct timespec *ret_time,
 }
 
 /* A work that is freed without its files. */
-static void work_abandon(struct evfs_work *work)
+void evfs_work_leave(struct evfs_work *work)
 {
 	if (work->fd >= 0)
 		(void)close(work->fd);
@@ -316,16 +316,16 @@ static int recover_one(struct evfs_workplace *place, uint64_t number,
 	if (rc == EVFS_ECORRUPT || rc == EVFS_ENOTFOUND) {
 		/* Nothing was written yet, or the store has the file. */
 		remove_files(place, number);
-		work_abandon(work);
+		evfs_work_leave(work);
 		return 0;
 	}
 	if (rc == 0 && attach_base(work, err) != 0) {
 		rc = each(arg, &work->ident, NULL, 0, 0);
-		work_abandon(work);
+		evfs_work_leave(work);
 		return rc;
 	}
 	if (rc != 0) {
-		work_abandon(work);
+		evfs_work_leave(work);
 		return rc;
 	}
 	return each(arg, &work->ident, work, time.tv_sec,

@@ -335,7 +335,7 @@ struct names_check {
 static void check_ways(struct evfs_meta *meta, evfs_ino dir,
 		       const struct evfs_entry *entry)
 {
-	const struct evfs_member_link *member = &entry->members[0];
+	const struct evfs_member_link *member = entry->members;
 	const char *plain = entry->is_sibling ? entry->plain : entry->name;
 	struct evfs_entry found = { 0 };
 	struct evfs_entry *group;
