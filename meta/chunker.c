@@ -23,6 +23,8 @@
 
 #define STRICT_SHIFT (64 - 19)
 #define LOOSE_SHIFT (64 - 15)
+#define WINDOW 64 /* bytes that a hash depends on */
+#define STRIP ((size_t)2048) /* bytes, looked at side by side with as many */
 
 static uint64_t gear[256];
 static pthread_once_t gear_once = PTHREAD_ONCE_INIT;
@@ -50,10 +52,59 @@ static void make_gear(void)
 	}
 }
 
+static uint64_t roll(uint64_t hash, const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		hash = (hash << 1) + gear[data[i]];
+	return hash;
+}
+
+/* The first of [*at, end) behind which a chunk may end: true, and *at. *hash is
+ * what has rolled so far.
+ *
+ * A step of the hash waits for the one before it. So two strips are rolled side
+ * by side, the second one's hash being made from the 64 bytes before it: there
+ * is nothing older in any hash. */
+static bool find_end(const uint8_t *data, size_t *at, size_t end,
+		     unsigned shift, uint64_t *hash)
+{
+	const uint64_t limit = (uint64_t)1 << shift;
+	size_t i = *at;
+
+	while (end - i >= 2 * STRIP) {
+		const uint8_t *a = data + i, *b = a + STRIP;
+		uint64_t ha = *hash, hb = roll(0, b - WINDOW, WINDOW);
+		size_t k;
+
+#pragma GCC unroll 8
+		for (k = 0; k < STRIP; k++) {
+			ha = (ha << 1) + gear[a[k]];
+			if (ha < limit)
+				break;
+			hb = (hb << 1) + gear[b[k]];
+			if (hb < limit)
+				break;
+		}
+		if (k < STRIP)
+			break; /* where, is found below */
+		i += 2 * STRIP;
+		*hash = hb;
+	}
+	for (; i < end; i++) {
+		*hash = (*hash << 1) + gear[data[i]];
+		if (*hash < limit) {
+			*at = i;
+			return true;
+		}
+	}
+	*at = end;
+	return false;
+}
+
 size_t evfs_chunker_cut(const uint8_t *data, size_t len)
 {
 	uint64_t hash = 0;
-	size_t middle, end, i;
+	size_t middle, end, at = EVFS_CHUNK_MIN;
 
 	assert(len > 0);
 	if (len <= EVFS_CHUNK_MIN)
@@ -61,15 +112,8 @@ size_t evfs_chunker_cut(const uint8_t *data, size_t len)
 	pthread_once(&gear_once, make_gear);
 	end = len < EVFS_CHUNK_MAX ? len : EVFS_CHUNK_MAX;
 	middle = end < EVFS_CHUNK_AVG ? end : EVFS_CHUNK_AVG;
-	for (i = EVFS_CHUNK_MIN; i < middle; i++) {
-		hash = (hash << 1) + gear[data[i]];
-		if (hash >> STRICT_SHIFT == 0)
-			return i + 1;
-	}
-	for (; i < end; i++) {
-		hash = (hash << 1) + gear[data[i]];
-		if (hash >> LOOSE_SHIFT == 0)
-			return i + 1;
-	}
+	if (find_end(data, &at, middle, STRICT_SHIFT, &hash) ||
+	    find_end(data, &at, end, LOOSE_SHIFT, &hash))
+		return at + 1;
 	return end;
 }

@@ -38,6 +38,11 @@
 
 #define RETRY_NS UINT64_C(1000000000)
 
+/* While nobody waits, commits take up at most one part in REST + 1 of the time:
+ * content that is to be named waits while one syncs. */
+#define REST 3u
+#define REST_NS_MAX UINT64_C(50000000)
+
 /* Pages of the log beyond which it is copied into the database: when nobody
  * waits; in any case; and between two transactions, because only then the log
  * can start over while the store is never idle. */
@@ -271,6 +276,18 @@ int evfs_meta_sync(struct evfs_meta *meta, struct evfs_err *err)
 
 /* ---- the committer ---- */
 
+/* When changes are committed that nobody waits for. */
+static uint64_t committer_due(const struct evfs_store *store)
+{
+	uint64_t due = store->dirty_at +
+		       store->commit_delay_ms * UINT64_C(1000000);
+	uint64_t rest = store->commit_took * REST;
+
+	if (rest > REST_NS_MAX)
+		rest = REST_NS_MAX;
+	return due > store->commit_end + rest ? due : store->commit_end + rest;
+}
+
 /* Waits until a commit is due. False: it shall end, and nothing is left. */
 static bool committer_wait(struct evfs_store *store)
 {
@@ -286,8 +303,7 @@ static bool committer_wait(struct evfs_store *store)
 		if (store->failed.code != 0 && !store->broken)
 			due = store->dirty_at + RETRY_NS;
 		else if (store->clock_running && !store->broken)
-			due = store->dirty_at +
-			      store->commit_delay_ms * UINT64_C(1000000);
+			due = committer_due(store);
 		if (due <= now)
 			return true;
 		if (due == UINT64_MAX) {
@@ -333,6 +349,7 @@ static void *committer_main(void *arg)
 
 	evfs_meta_lock(meta);
 	while (committer_wait(store)) {
+		uint64_t start = commit_now_ns();
 		bool failing;
 
 		store->commit_wanted = false;
@@ -343,6 +360,8 @@ static void *committer_main(void *arg)
 				 "err=%s", err.msg);
 		was_failing = failing;
 		evfs_meta_lock(meta);
+		store->commit_end = commit_now_ns();
+		store->commit_took = store->commit_end - start;
 		/* Those who came too late for this one ask again. */
 		pthread_cond_broadcast(&store->done);
 		if (store->failed.code != 0)

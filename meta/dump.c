@@ -76,34 +76,13 @@ static int dump_end(struct dump *dump)
 	return evfs_buf_put_u8(dump->out, '\n');
 }
 
-static const char *dump_kind(enum evfs_kind kind)
-{
-	switch (kind) {
-	case EVFS_KIND_FILE:
-		return "file";
-	case EVFS_KIND_DIR:
-		return "dir";
-	case EVFS_KIND_SYMLINK:
-		return "symlink";
-	case EVFS_KIND_FIFO:
-		return "fifo";
-	case EVFS_KIND_SOCKET:
-		return "socket";
-	case EVFS_KIND_CHARDEV:
-		return "chardev";
-	case EVFS_KIND_BLOCKDEV:
-		return "blockdev";
-	}
-	return "?";
-}
-
 static int dump_head(struct dump *dump, const struct evfs_object *object)
 {
 	int rc = dump_start(dump, "object");
 
 	if (rc == 0)
 		rc = evfs_buf_printf(dump->out, " kind=%s rdev=%u change=%"
-				     PRIu64, dump_kind(object->kind),
+				     PRIu64, evfs_kind_text(object->kind),
 				     object->rdev, object->change_ns);
 	if (rc == 0 && object->kind == EVFS_KIND_SYMLINK) {
 		rc = evfs_buf_printf(dump->out, " target=");

@@ -160,6 +160,9 @@ void evfs_object_free(struct evfs_object *object);
 
 /* ---- reading ---- */
 
+/* "file", "dir", "symlink", "fifo", ...; "unknown" for no kind. */
+const char *evfs_kind_text(enum evfs_kind kind);
+
 /* Has this link something to show: alive, and for a file some version? */
 bool evfs_link_is_live(const struct evfs_object *object,
 		       const struct evfs_link *link);

@@ -171,3 +171,24 @@ bool evfs_dots_has(const struct evfs_dots *dots, evfs_dot dot)
 	}
 	return false;
 }
+
+const char *evfs_kind_text(enum evfs_kind kind)
+{
+	switch (kind) {
+	case EVFS_KIND_FILE:
+		return "file";
+	case EVFS_KIND_DIR:
+		return "dir";
+	case EVFS_KIND_SYMLINK:
+		return "symlink";
+	case EVFS_KIND_FIFO:
+		return "fifo";
+	case EVFS_KIND_SOCKET:
+		return "socket";
+	case EVFS_KIND_CHARDEV:
+		return "chardev";
+	case EVFS_KIND_BLOCKDEV:
+		return "blockdev";
+	}
+	return "unknown";
+}

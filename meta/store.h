@@ -67,6 +67,8 @@ struct evfs_store {
 	bool commit_wanted;    /* somebody waits for a commit */
 	bool clock_running;    /* dirty_at is set */
 	uint64_t dirty_at;     /* CLOCK_MONOTONIC ns of the first change */
+	uint64_t commit_end;   /* the same of the end of the last commit */
+	uint64_t commit_took;  /* its duration, ns */
 
 	struct evfs_context context;  /* of this replica, now */
 	struct evfs_context stored;   /* as in the context table */

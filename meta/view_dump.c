@@ -32,27 +32,6 @@ struct dump {
 	struct evfs_err *err;
 };
 
-static const char *kind_text(enum evfs_kind kind)
-{
-	switch (kind) {
-	case EVFS_KIND_FILE:
-		return "file";
-	case EVFS_KIND_DIR:
-		return "dir";
-	case EVFS_KIND_SYMLINK:
-		return "symlink";
-	case EVFS_KIND_FIFO:
-		return "fifo";
-	case EVFS_KIND_SOCKET:
-		return "socket";
-	case EVFS_KIND_CHARDEV:
-		return "chardev";
-	case EVFS_KIND_BLOCKDEV:
-		return "blockdev";
-	}
-	return "unknown";
-}
-
 int evfs_view_escape(struct evfs_buf *out, const void *data, size_t len)
 {
 	const uint8_t *bytes = data;
@@ -146,7 +125,7 @@ static int put_line(struct dump *dump, const struct evfs_entry *entry,
 	ret = evfs_buf_put(line, path->data, path->len);
 	if (ret == 0)
 		ret = evfs_buf_printf(line, " %s %04o %" PRIu32 ":%" PRIu32,
-				      kind_text(entry->kind), attributes.mode,
+				      evfs_kind_text(entry->kind), attributes.mode,
 				      attributes.uid, attributes.gid);
 	if (ret == 0)
 		ret = put_content(entry, &attributes, object, line);
