@@ -4,8 +4,10 @@
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -306,7 +308,17 @@ static void transfer(struct world *from, struct world *to,
 
 static void count_arrived(void *ctx)
 {
-	++*(int *)ctx;
+	atomic_fetch_add((atomic_int *)ctx, 1);
+}
+
+/* The committer may be the one that tells, a moment later. */
+static void wait_arrived(atomic_int *arrived)
+{
+	const struct timespec moment = { 0, 1000000 };
+
+	for (int i = 0; i < 20000 && atomic_load(arrived) == 0; i++)
+		(void)nanosleep(&moment, NULL);
+	ck_assert_int_gt(atomic_load(arrived), 0);
 }
 
 START_TEST(content_is_transferred)
@@ -315,7 +327,7 @@ START_TEST(content_is_transferred)
 					EVFS_CHUNK_MAX, 3 * MIB, 7 * MIB };
 	struct evfs_content_watch watch = { .arrived = count_arrived };
 	struct world from, to;
-	int arrived = 0;
+	atomic_int arrived = 0;
 
 	watch.ctx = &arrived;
 	world_open(&from, true);
@@ -330,10 +342,10 @@ START_TEST(content_is_transferred)
 		name = world_put(&from, data, sizes[i], true);
 		world_ref(&to, &name, sizes[i], true);
 		ck_assert_uint_eq(world_stats(&to).wanted, 1);
-		arrived = 0;
+		atomic_store(&arrived, 0);
 		transfer(&from, &to, &name, sizes[i]);
 		evfs_content_tell_arrived(to.content);
-		ck_assert_int_gt(arrived, 0);
+		wait_arrived(&arrived);
 		ck_assert_uint_eq(world_stats(&to).wanted, 0);
 		ck_assert_uint_eq(world_stats(&to).objects, i + 1);
 		world_check(&to, &name, data, sizes[i]);
