@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/hash_lanes.h"
 
 evfs_hash evfs_hash_bytes(const void *data, size_t len)
 {
@@ -27,8 +26,7 @@ evfs_hash evfs_hash_bytes(const void *data, size_t len)
  * libb2's own blake2bp() gives the same values, but runs the lanes in an
  * OpenMP team: 60 us to begin with, a pool of threads for each thread that
  * hashes, and a daemon that forks to the background loses them. So the lanes
- * are driven from here; their bulk goes through all four together where the
- * processor can (base/hash_lanes.c). A lane's hash is 64 bytes long whatever the length of
+ * are driven from here. A lane's hash is 64 bytes long whatever the length of
  * the result is, hence the correction of outlen. */
 
 #define LANES 4
@@ -50,54 +48,23 @@ static void lane_init(blake2b_state *state, uint8_t offset, bool is_root)
 	state->last_node = is_root || offset == LANES - 1;
 }
 
-/* What precedes the last stripe or two, in all lanes at once; returns how much
- * that is, 0 if this machine cannot. What is left has bytes for every lane, so
- * that a lane's last block is never among those taken here. */
-static size_t lanes_begin(blake2b_state lanes[LANES], const uint8_t *data,
-			  size_t len)
-{
-	uint64_t h[8][EVFS_HASH_LANES];
-	size_t n = len / EVFS_HASH_STRIPE;
-
-	if (n < 2)
-		return 0;
-	n--;
-	for (size_t i = 0; i < 8; i++)
-		for (size_t lane = 0; lane < LANES; lane++)
-			h[i][lane] = lanes[lane].h[i];
-	if (!evfs_hash_lanes(h, data, n))
-		return 0;
-	for (size_t lane = 0; lane < LANES; lane++) {
-		for (size_t i = 0; i < 8; i++)
-			lanes[lane].h[i] = h[i][lane];
-		lanes[lane].t[0] = n * EVFS_HASH_BLOCK;
-	}
-	return n * EVFS_HASH_STRIPE;
-}
-
 evfs_hash evfs_hash_content(const void *data, size_t len)
 {
 	const uint8_t *bytes = data;
 	const size_t block = BLAKE2B_BLOCKBYTES;
 	uint8_t lane_hash[BLAKE2B_OUTBYTES];
-	blake2b_state lanes[LANES], root;
+	blake2b_state lane, root;
 	evfs_hash hash;
-	size_t begin;
 	int rc = 0;
 
 	lane_init(&root, 0, true);
-	for (size_t i = 0; i < LANES; i++)
-		lane_init(&lanes[i], (uint8_t)i, false);
-	begin = lanes_begin(lanes, bytes, len);
 	for (size_t i = 0; i < LANES; i++) {
-		blake2b_state *lane = &lanes[i];
-
-		for (size_t at = begin + i * block; at < len;
-		     at += LANES * block)
-			rc |= blake2b_update(lane, bytes + at,
+		lane_init(&lane, (uint8_t)i, false);
+		for (size_t at = i * block; at < len; at += LANES * block)
+			rc |= blake2b_update(&lane, bytes + at,
 					     len - at < block ? len - at
 							      : block);
-		rc |= blake2b_final(lane, lane_hash, sizeof(lane_hash));
+		rc |= blake2b_final(&lane, lane_hash, sizeof(lane_hash));
 		rc |= blake2b_update(&root, lane_hash, sizeof(lane_hash));
 	}
 	rc |= blake2b_final(&root, hash.b, sizeof(hash.b));

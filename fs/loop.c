@@ -12,7 +12,9 @@
 #include "base/mem.h"
 #include "fs/fs_priv.h"
 
-#define IDLE_MAX 4 /* workers that wait for requests */
+#define IDLE_MAX 10 /* workers that wait for requests; fewer, and a writer of a
+		     * big file makes and ends one with every few requests, each
+		     * with a new buffer of 1 MiB to be zeroed by the kernel */
 
 struct worker {
 	pthread_t thread;

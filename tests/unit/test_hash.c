@@ -57,8 +57,28 @@ START_TEST(known_values)
 		  "d8ac76603c3ee3b9ee8d904f9dc4ce25",
 		  "4cf19b74130292fc298ec8febd286920"
 		  "267b2699f483218f0f6db446015b9730" },
+		{ 1023,
+		  "4cd9948ace2949f8ca457482230c28f3"
+		  "529d3ce3ed144d3d107dbf934ff2dbb5",
+		  "8a0af6091833a6b8a3f88166f007f15a"
+		  "cdbc05849c509127a65d2ed71e3780a9" },
+		{ 1024,
+		  "f1551feeb252c7e60bb362205bd1ac2f"
+		  "70b145260a91d41e8c5d0a187549a5f2",
+		  "3c32da6f703865a77a5c15f160aaf631"
+		  "b6c3830340a6e7800e66c68b3229f74a" },
+		{ 1025,
+		  "1483c7c7d406e2c43b3feb32af98d9bb"
+		  "401b2d67b219f07fb90d4c6fc6051853",
+		  "c0f9c6001d721e2022bc0add27add0ee"
+		  "29acccdf193418bda209418b1189bd3f" },
+		{ 65613,
+		  "b8312dcd013a316b2b0091fba675a071"
+		  "e2b85036ba3b2e6029bc04178bfdf55d",
+		  "8b0b2e24e83a0be824b0c28ad591dfa8"
+		  "ff7045db9ff03debb2c3704df1830944" },
 	};
-	uint8_t data[5000];
+	static uint8_t data[65613];
 
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (uint8_t)i;
