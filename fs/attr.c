@@ -270,6 +270,40 @@ static bool is_of_others(struct evfs_fs *fs, const struct evfs_node *node,
 	       object && evfs_object_is_live(object);
 }
 
+static bool same_value(const struct evfs_attr *a, const struct evfs_attr *b)
+{
+	switch (a->kind) {
+	case EVFS_ATTR_MODE: /* set-ID bits tell, too, what was seen */
+		return a->value.mode == b->value.mode &&
+		       (a->value.mode & (S_ISUID | S_ISGID)) == 0;
+	case EVFS_ATTR_OWNER:
+		return a->value.owner.uid == b->value.owner.uid &&
+		       a->value.owner.gid == b->value.owner.gid;
+	default:
+		return false;
+	}
+}
+
+/* A new file that has no version yet is known to nobody else: there is no
+ * other value that the register would have to win against. Copying programs
+ * set again what a new file has. */
+static bool has_already(struct evfs_fs *fs, const struct evfs_node *node,
+			const struct evfs_attr *attr)
+{
+	const struct evfs_object *object = NULL;
+	const struct evfs_attr *now;
+
+	if (!node->file || node->file->handle.n_base > 0 ||
+	    node->file->handle.orphan ||
+	    evfs_facts_get(fs->facts, node->file->handle.ino, &object,
+			   NULL) != 0 ||
+	    !object || object->n_versions > 0)
+		return false;
+	now = evfs_object_find_attr(object, attr->kind, attr->key,
+				    attr->key_len);
+	return now && same_value(now, attr);
+}
+
 int evfs_attr_set(struct evfs_fs *fs, struct evfs_node *node,
 		  const struct evfs_attr *attr, struct evfs_err *err)
 {
@@ -279,6 +313,8 @@ int evfs_attr_set(struct evfs_fs *fs, struct evfs_node *node,
 
 	if (node->type == EVFS_NODE_DIR)
 		return set_dir(fs, node, attr, err);
+	if (has_already(fs, node, attr))
+		return 0;
 	rc = evfs_attr_find(fs, node, &dir, &entry, err);
 	if (rc == 0)
 		rc = evfs_tree_set_attr(fs->meta, dir, &entry, attr, err);

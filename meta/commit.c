@@ -38,10 +38,12 @@
 
 #define RETRY_NS UINT64_C(1000000000)
 
-/* While nobody waits, commits take up at most one part in REST + 1 of the time:
- * content that is to be named waits while one syncs. */
+/* While much is changed and nobody waits, commits take up at most one part in
+ * REST + 1 of the time: content that is to be named waits while one syncs. Few
+ * changes (one user's) are not kept waiting. */
 #define REST 3u
 #define REST_NS_MAX UINT64_C(50000000)
+#define REST_CHANGES 64u
 
 /* Pages of the log beyond which it is copied into the database: when nobody
  * waits; in any case; and between two transactions, because only then the log
@@ -281,7 +283,7 @@ static uint64_t committer_due(const struct evfs_store *store)
 {
 	uint64_t due = store->dirty_at +
 		       store->commit_delay_ms * UINT64_C(1000000);
-	uint64_t rest = store->commit_took * REST;
+	uint64_t rest = store->commit_many ? store->commit_took * REST : 0;
 
 	if (rest > REST_NS_MAX)
 		rest = REST_NS_MAX;
@@ -353,6 +355,8 @@ static void *committer_main(void *arg)
 		bool failing;
 
 		store->commit_wanted = false;
+		store->commit_many = store->write_seq - store->durable_seq >
+				     REST_CHANGES;
 		pthread_mutex_unlock(&store->lock);
 		failing = evfs_store_commit(meta, &err) != 0;
 		if (failing && !was_failing)

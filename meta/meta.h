@@ -5,12 +5,13 @@
  * Locking. evfs_meta_lock() protects everything that the headers of meta/ say
  * is "called with meta locked". It is never held across a disk sync, a network
  * wait, a callback or a reply. Operations run inside one open SQL transaction;
- * the committer thread commits it: at most commit_delay_ms after the first
- * change, at once when somebody waits in evfs_meta_sync(). The recipe
- * (docs/STORE.md): content written so far is synced first (no new content is
- * named meanwhile: evfs_meta_lock_content() waits), then COMMIT, then fdatasync
- * of the WAL, then the durable news of meta/feed.h. So what is durable never
- * names content that is not, and no peer sees what is not durable here. */
+ * the committer thread commits it: commit_delay_ms after the first change
+ * (under load at most 50 ms after the commit before), at once when somebody
+ * waits in evfs_meta_sync(). The recipe (docs/STORE.md): content written so far
+ * is synced first (no new content is named meanwhile: evfs_meta_lock_content()
+ * waits), then COMMIT, then fdatasync of the WAL, then the durable news of
+ * meta/feed.h. So what is durable never names content that is not, and no peer
+ * sees what is not durable here. */
 #ifndef EVFS_META_META_H
 #define EVFS_META_META_H
 

@@ -69,6 +69,7 @@ struct evfs_store {
 	uint64_t dirty_at;     /* CLOCK_MONOTONIC ns of the first change */
 	uint64_t commit_end;   /* the same of the end of the last commit */
 	uint64_t commit_took;  /* its duration, ns */
+	bool commit_many;      /* it held many changes */
 
 	struct evfs_context context;  /* of this replica, now */
 	struct evfs_context stored;   /* as in the context table */
