@@ -97,6 +97,11 @@ static void read_config(struct evfs_engine *engine, uint64_t now_ns)
 	engine->config_ns = now_ns + 5 * EVFS_SECOND;
 }
 
+void evfs_engine_config_changed(struct evfs_engine *engine)
+{
+	engine->config_ns = 0;
+}
+
 bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
 		      uint64_t bytes, uint64_t *next_ns)
 {

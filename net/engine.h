@@ -50,6 +50,8 @@ void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 			uint64_t size);
 /* Members or addresses changed (a command did it). */
 void evfs_engine_members_changed(struct evfs_engine *engine);
+/* A setting changed. */
+void evfs_engine_config_changed(struct evfs_engine *engine);
 /* Does what is due; returns the monotonic time (ns) to be called again at.
  * Events change that time: call it after every round of them, too. */
 uint64_t evfs_engine_tick(struct evfs_engine *engine);

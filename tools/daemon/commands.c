@@ -255,7 +255,6 @@ static int run_config_set(struct evfs_daemon *daemon,
 	const char *key, *value;
 	int rc = need_text(request, "key", &key, err);
 
-	(void)engine;
 	(void)reply;
 	if (!rc)
 		rc = need_text(request, "value", &value, err);
@@ -264,6 +263,7 @@ static int run_config_set(struct evfs_daemon *daemon,
 	evfs_meta_lock(daemon->meta);
 	rc = evfs_config_set_text(daemon->meta, key, value, err);
 	evfs_meta_unlock(daemon->meta);
+	evfs_engine_config_changed(engine);
 	return rc ? rc : evfs_meta_sync(daemon->meta, err);
 }
 
