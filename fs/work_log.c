@@ -364,6 +364,29 @@ static int list_logs(struct evfs_workplace *place, uint64_t **ret,
 	return 0;
 }
 
+/* An overlay without its log was sealed or given up before the crash. */
+static int sweep_overlays(struct evfs_workplace *place, struct evfs_err *err)
+{
+	DIR *dir = opendir(place->dir);
+	struct dirent *entry;
+
+	if (!dir)
+		return evfs_err_sys(err, errno, "%s", place->dir);
+	while ((entry = readdir(dir))) {
+		evfs_cleanup_free char *log = NULL;
+		char *end;
+		uint64_t number = strtoull(entry->d_name, &end, 10);
+
+		if (end == entry->d_name || *end != '\0')
+			continue;
+		log = evfs_work_path(place, number, ".log");
+		if (log && access(log, F_OK) != 0 && errno == ENOENT)
+			remove_files(place, number);
+	}
+	(void)closedir(dir);
+	return 0;
+}
+
 int evfs_work_recover(struct evfs_workplace *place, recover_each *each,
 		      void *arg, struct evfs_err *err)
 {
@@ -378,5 +401,5 @@ int evfs_work_recover(struct evfs_workplace *place, recover_each *each,
 	atomic_store(&place->next, max + 1);
 	for (size_t i = 0; rc == 0 && i < n; i++)
 		rc = recover_one(place, numbers[i], each, arg, err);
-	return rc;
+	return rc == 0 ? sweep_overlays(place, err) : rc;
 }

@@ -309,6 +309,30 @@ START_TEST(a_crash_loses_nothing_that_was_on_disk)
 }
 END_TEST
 
+START_TEST(an_overlay_without_log_is_removed)
+{
+	evfs_cleanup_free char *log = NULL, *overlay = NULL;
+	struct found found = { 0 };
+	struct evfs_workplace again;
+	struct bench bench;
+
+	bench_open(&bench, 0, 1, 60);
+	one_write(&bench, 0, 5000);
+	log = evfs_work_path(&bench.place, bench.work->number, ".log");
+	overlay = evfs_work_path(&bench.place, bench.work->number, "");
+	ck_assert_int_eq(access(overlay, F_OK), 0);
+	ck_assert_int_eq(unlink(log), 0);
+	ck_assert_int_eq(evfs_workplace_init(&again, bench.world.dir,
+					     bench.world.content, NULL), 0);
+	ck_assert_int_eq(evfs_work_recover(&again, found_cb, &found, NULL),
+			 0);
+	ck_assert_uint_eq(found.n, 0);
+	ck_assert_int_ne(access(overlay, F_OK), 0);
+	evfs_workplace_fini(&again);
+	bench_close(&bench);
+}
+END_TEST
+
 /* A log that is cut anywhere is read up to there, and never more. */
 START_TEST(a_cut_log_is_read_up_to_the_cut)
 {
@@ -371,6 +395,7 @@ int main(void)
 	tcase_add_test(cases, writing_goes_on_after_a_lost_put);
 	tcase_add_test(cases, untouched_keeps_its_name);
 	tcase_add_test(cases, adopted_content_is_shared);
+	tcase_add_test(cases, an_overlay_without_log_is_removed);
 	tcase_add_loop_test(cases, a_crash_loses_nothing_that_was_on_disk, 3,
 			    N_SHAPES);
 	tcase_add_test(cases, a_cut_log_is_read_up_to_the_cut);
