@@ -82,9 +82,16 @@ kill9() {
 		fusermount3 -uz "$(mnt "$1")" 2>/dev/null || true
 }
 
+# is_over PID: gone, or a zombie whose other threads (they hold its locks) are gone
+is_over() {
+	[ -d "/proc/$1" ] || return 0
+	grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null &&
+		[ "$(ls "/proc/$1/task" 2>/dev/null | wc -l)" -le 1 ]
+}
+
 wait_end() {
 	local until=$((SECONDS + 60))
-	while [ -d "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null; do
+	while ! is_over "$1"; do
 		[ $SECONDS -lt $until ] || fail "process $1 does not end"
 		sleep 0.02
 	done
