@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The same as an ordinary user: fusermount3, no root anywhere. Run as root it
 # drops to "nobody"; where /dev/fuse is closed to users it says so and skips.
+#
+# Neither the build nor TMPDIR need be open to that user: what it runs and
+# writes is in a directory of /tmp that it owns.
+[ "$(id -u)" != 0 ] || export TMPDIR=/tmp
 . "$(dirname "$0")/../lib/evfs.sh"
 
 as_user() {
@@ -14,6 +18,8 @@ as_user() {
 }
 
 if [ "$(id -u)" = 0 ]; then
+	install -D -t "$WORLD/bin" "$(command -v evfs)" "$(command -v evfsctl)"
+	PATH="$WORLD/bin:$PATH"
 	chown 65534:65534 "$WORLD"
 	if ! as_user test -r /dev/fuse -a -w /dev/fuse; then
 		before=$(stat -c %a /dev/fuse)
