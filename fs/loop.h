@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The workers: threads that take requests from the kernel. One more is started
- * whenever all are busy (many may wait for content), and idle ones beyond a
- * few end. libfuse's own loop cannot be ended from any thread at any moment,
- * which a daemon's signal handler needs. */
+/* The workers: threads that take requests from the kernel. There is always one
+ * more than are busy (many may wait for content), and idle ones beyond a few
+ * end. libfuse's own loop wakes another thread for each request, and cannot be
+ * ended from any thread at any moment, which a daemon's signal handler needs. */
 #ifndef EVFS_FS_LOOP_H
 #define EVFS_FS_LOOP_H
 

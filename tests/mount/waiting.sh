@@ -51,8 +51,30 @@ interrupted() {
 	same_trees A B
 }
 
+# Many who wait hold up nobody else, short as their requests are.
+others_served() {
+	local i
+	ctl B config set bandwidth_down 20000 || fail "config"
+	head -c 8000000 /dev/urandom >"$(mnt A)/slowest"
+	until_true 60 test -e "$(mnt B)/slowest"
+	for i in $(seq 20); do
+		dd if="$(mnt B)/slowest" iflag=direct bs=4k count=1 \
+			skip=$((1000 + i)) of=/dev/null 2>>"$WORLD/readers" &
+	done
+	timeout 20 sh -c "echo 1 >'$(mnt B)/served'; ls '$(mnt B)' &&
+		cat '$(mnt B)/served' && mv '$(mnt B)/served' '$(mnt B)/moved'" \
+		>/dev/null || fail "others wait, too"
+	equal "readers that wait" "$(jobs -r | grep -c 'dd if')" 20
+	ctl B config set bandwidth_down 0
+	wait
+	equal "blocks read" "$(grep -c '^1+0 records out' "$WORLD/readers")" 20
+	synced A B
+	same_trees A B
+}
+
 try waiting/stays_open stays_open
 try waiting/not_arrived not_arrived
 try waiting/interrupted interrupted
+try waiting/others_served others_served
 try waiting/logs check_logs A B
 finish
