@@ -3,7 +3,8 @@
  *
  * One worker at a time, the leader, takes requests. A short one it serves
  * itself and goes on leading: nobody else is woken, which costs more than most
- * requests do. Before a long one it hands the lead to a follower. Which are
+ * requests do. Before a long one it hands the lead to a follower; the end of a
+ * handle, for which nobody waits, it leaves to one. Which are
  * long cannot all be told beforehand (a name may wait for content from a
  * peer, a close for a sync), so one follower, the deputy, looks every
  * millisecond while there are requests, and takes the lead where one request
@@ -22,8 +23,10 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,6 +40,15 @@
 #define POLL_NS UINT64_C(50000)     /* that the leader polls */
 #define CLOSE_NS UINT64_C(100000)   /* requests that follow closely */
 #define SHORT_BYTES_MAX (64u << 10) /* moved by a request that is short */
+#define LEFT_MAX 64                 /* requests left to followers */
+#define LEFT_BYTES_MAX 4096         /* of one */
+
+/* A request that the leader left to others. */
+struct job {
+	struct job *next;
+	struct fuse_buf buf; /* of data */
+	alignas(8) uint8_t data[];
+};
 
 struct worker {
 	pthread_t thread;
@@ -63,6 +75,8 @@ struct evfs_loop {
 	unsigned n;                 /* their number */
 	unsigned parked;            /* those that wait for the lead */
 	bool has_deputy;            /* one of them */
+	struct job *jobs, **jobs_end; /* left by the leader, in order */
+	unsigned n_jobs;            /* their number */
 	bool ending;                /* no more are started, none leaves */
 	int error;                  /* errno of the device, 0 none */
 };
@@ -183,19 +197,40 @@ static void deputy_look(struct evfs_loop *loop)
 	}
 }
 
-/* Waits for the lead. False: it is one too many, and on nobody's list any more,
- * or everything ends. */
+/* Locked, but not while it serves the request. */
+static void job_serve(struct evfs_loop *loop)
+{
+	struct job *job = loop->jobs;
+
+	loop->jobs = job->next;
+	if (!loop->jobs)
+		loop->jobs_end = &loop->jobs;
+	loop->n_jobs--;
+	(void)pthread_mutex_unlock(&loop->lock);
+	fuse_session_process_buf(loop->fs->se, &job->buf);
+	evfs_free(job);
+	(void)pthread_mutex_lock(&loop->lock);
+}
+
+/* Waits for the lead, serving what the leader leaves. False: it is one too
+ * many, and on nobody's list any more, or everything ends. */
 static bool worker_lead(struct evfs_loop *loop, struct worker *worker)
 {
 	bool leads = false;
 
 	(void)pthread_mutex_lock(&loop->lock);
-	while (!loop->ending) {
-		if (!atomic_load(&loop->leader)) {
+	for (;;) {
+		if (!loop->ending && !atomic_load(&loop->leader)) {
 			atomic_store(&loop->leader, worker);
 			leads = true;
 			break;
 		}
+		if (loop->jobs) {
+			job_serve(loop);
+			continue;
+		}
+		if (loop->ending)
+			break;
 		if (loop->parked >= PARKED_MAX) {
 			worker_unlink(loop, worker);
 			(void)pthread_detach(worker->thread);
@@ -214,7 +249,7 @@ static bool worker_lead(struct evfs_loop *loop, struct worker *worker)
 		loop->parked--;
 	}
 	/* One that was parked has become the leader: there must be a deputy. */
-	if (leads && !loop->has_deputy)
+	if (leads && (!loop->has_deputy || loop->jobs))
 		loop_call_follower(loop);
 	(void)pthread_mutex_unlock(&loop->lock);
 	return leads;
@@ -240,6 +275,43 @@ static bool is_long(const struct worker *worker)
 	default:
 		return in->len > SHORT_BYTES_MAX;
 	}
+}
+
+/* Nobody waits for the answer, and it may take long: a version is sealed when
+ * its writer is done. */
+static bool may_be_left(const struct worker *worker)
+{
+	const struct fuse_in_header *in = worker->buf.mem;
+
+	return in->opcode == FUSE_RELEASE && in->len <= LEFT_BYTES_MAX;
+}
+
+/* False: somebody must do it now. */
+static bool leader_leave(struct evfs_loop *loop, const struct worker *worker)
+{
+	struct job *job = evfs_calloc(1, sizeof(*job) + worker->buf.size);
+	bool left = false;
+
+	if (!job)
+		return false;
+	memcpy(job->data, worker->buf.mem, worker->buf.size);
+	job->buf = worker->buf;
+	job->buf.mem = job->data;
+	(void)pthread_mutex_lock(&loop->lock);
+	if (loop->n_jobs < LEFT_MAX) {
+		*loop->jobs_end = job;
+		loop->jobs_end = &job->next;
+		loop->n_jobs++;
+		left = true;
+		if (loop->parked > (loop->has_deputy ? 1u : 0u))
+			(void)pthread_cond_signal(&loop->more);
+		else if (loop->n_jobs == 1 && loop->n < EVFS_FS_THREADS_MAX)
+			(void)!worker_start(loop);
+	}
+	(void)pthread_mutex_unlock(&loop->lock);
+	if (!left)
+		evfs_free(job);
+	return left;
 }
 
 static void loop_over(struct evfs_loop *loop, int sys)
@@ -274,16 +346,17 @@ static bool leader_receive(struct evfs_loop *loop, struct worker *worker,
 	while (!fuse_session_exited(se) &&
 	       atomic_load(&loop->leader) == worker) {
 		int got = fuse_session_receive_buf(se, &worker->buf);
+		uint64_t now = loop_now_ns();
 
 		if (got > 0) {
-			*close = loop_now_ns() - begin < CLOSE_NS;
+			*close = now - begin < CLOSE_NS;
 			return true;
 		}
 		if (got == 0 || (got != -EINTR && got != -EAGAIN)) {
 			loop_over(loop, -got); /* 0: unmounted */
 			return false;
 		}
-		if (polls && loop_now_ns() - begin < POLL_NS) {
+		if (polls && now - begin < POLL_NS) {
 			(void)sched_yield();
 			continue;
 		}
@@ -305,7 +378,9 @@ static bool leader_serve(struct evfs_loop *loop, struct worker *worker)
 {
 	uint_fast64_t number = atomic_fetch_add(&loop->taken, 1) + 1;
 
-	if (is_long(worker)) {
+	if (may_be_left(worker) && leader_leave(loop, worker))
+		return true;
+	if (is_long(worker) || may_be_left(worker)) {
 		leader_resign(loop);
 		fuse_session_process_buf(loop->fs->se, &worker->buf);
 		return false;
@@ -376,6 +451,7 @@ int evfs_loop_start(struct evfs_fs *fs, struct evfs_loop **ret,
 		return evfs_err_set(err, EVFS_ENOMEM, "workers: no memory");
 	loop->fs = fs;
 	loop->fd = fuse_session_fd(fs->se);
+	loop->jobs_end = &loop->jobs;
 	loop->may_poll = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	sys = loop_init(loop);
 	if (sys == 0) {
