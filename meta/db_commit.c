@@ -96,7 +96,7 @@ int evfs_store_commit_tx(struct evfs_meta *meta, struct evfs_err *err)
 	struct evfs_store *store = meta->store;
 	int rc;
 
-	assert(store->tx_open && meta->facts->depth == 0);
+	assert(store->tx_open && !meta->facts->save.open);
 	rc = commit_flush(meta, err);
 	if (rc == 0)
 		rc = evfs_db_run_literal(meta->db, "COMMIT", err);

@@ -6,6 +6,7 @@
 
 #include "meta/content_priv.h"
 #include "meta/db.h"
+#include "meta/facts.h"
 
 /* The index of blobs is partial: chunks in segments, where small files are, do
  * not pay for it (a segment can be scanned instead). */
@@ -732,7 +733,7 @@ int evfs_db_content_begin(struct evfs_meta *meta, struct evfs_err *err)
 {
 	int r = evfs_meta_begin_write(meta, err);
 
-	if (r < 0)
+	if (r < 0 || evfs_facts_saved(meta->facts))
 		return r;
 	return run_plain(meta, "SAVEPOINT evfs_content", err);
 }
@@ -741,6 +742,8 @@ int evfs_db_content_end(struct evfs_meta *meta, int r, struct evfs_err *err)
 {
 	int undone;
 
+	if (evfs_facts_saved(meta->facts))
+		return r; /* who saved rolls back */
 	if (r >= 0) {
 		undone = run_plain(meta, "RELEASE evfs_content", err);
 		return undone < 0 ? undone : r;

@@ -51,13 +51,16 @@ static int dirs_get(struct evfs_facts *facts, evfs_ino dir, bool create,
 static int dirs_note(struct evfs_facts *facts,
 		     const struct evfs_dir_state *state, struct evfs_err *err)
 {
+	int rc = evfs_facts_reserve_undo(facts, err);
 	struct evfs_undo undo = { .id = state->node.id,
 				  .is_dir = true,
 				  .changed_ns = state->changed_ns,
 				  .needed = state->needed,
 				  .dirty = state->dirty };
 
-	return evfs_facts_note_undo(facts, &undo, err);
+	if (rc == 0)
+		evfs_facts_note_undo(facts, &undo);
+	return rc;
 }
 
 static void dirs_set_dirty(struct evfs_facts *facts,
@@ -94,7 +97,7 @@ void evfs_dirs_drop(struct evfs_facts *facts)
 void evfs_dirs_trim(struct evfs_facts *facts)
 {
 	if (facts->dirs.n > EVFS_FACTS_CACHE_DIRS &&
-	    facts->n_dirty_dirs == 0 && facts->depth == 0)
+	    facts->n_dirty_dirs == 0 && !facts->save.open)
 		evfs_dirs_drop(facts);
 }
 
@@ -196,7 +199,7 @@ int evfs_facts_raise_dir_changed(struct evfs_facts *facts, evfs_ino dir,
 				 uint64_t ns, struct evfs_err *err)
 {
 	struct evfs_dir_state *state;
-	int rc = evfs_meta_begin_write(facts->meta, err);
+	int rc = evfs_meta_begin_change(facts->meta, err);
 
 	if (rc == 0)
 		rc = dirs_get(facts, dir, true, &state, err);

@@ -2,9 +2,10 @@
 /* Objects and their dotlog rows; counters and the root hash; savepoints.
  *
  * The dotlog has exactly one row for each (actor, object): the newest dot. A
- * row that moves up is one deletion and one insertion. Counters, the root and
- * the times of directories change with almost every operation; they live in
- * memory and are written once for each commit. */
+ * row that moves up is one deletion and one insertion. A new file is changed by
+ * half a dozen operations in a row, and counters, the root and the times of
+ * directories by almost every one; so all of these live in memory and are
+ * written once for each commit. */
 #include "meta/facts.h"
 
 #include <assert.h>
@@ -58,8 +59,10 @@ int evfs_facts_key(struct evfs_facts *facts, evfs_dot dot, bool create,
 	if (key < 0 && !create)
 		return 0;
 	if (key < 0) {
-		rc = evfs_actors_add(&facts->actors, facts->meta->db,
-				     dot.actor, err);
+		rc = evfs_facts_save_database(facts, err);
+		if (rc == 0)
+			rc = evfs_actors_add(&facts->actors, facts->meta->db,
+					     dot.actor, err);
 		if (rc != 0)
 			return rc;
 		key = evfs_actors_key(&facts->actors, dot);
@@ -114,7 +117,7 @@ static int facts_read(struct evfs_facts *facts, int64_t key, evfs_ino ino,
 int evfs_facts_get(struct evfs_facts *facts, evfs_ino ino,
 		   const struct evfs_object **ret, struct evfs_err *err)
 {
-	const struct evfs_object *cached;
+	struct evfs_cached *cached;
 	struct evfs_object *object;
 	size_t len = 0;
 	int64_t key;
@@ -126,13 +129,13 @@ int evfs_facts_get(struct evfs_facts *facts, evfs_ino ino,
 		return rc == EVFS_ELIMIT ? 0 : rc;
 	cached = evfs_cache_get(facts, (uint64_t)key);
 	if (cached != NULL) {
-		*ret = cached;
+		*ret = cached->object;
 		return 0;
 	}
 	rc = facts_read(facts, key, ino, &object, &len, err);
 	if (rc <= 0)
 		return rc;
-	if (evfs_cache_put(facts, (uint64_t)key, object, len) != 0)
+	if (evfs_cache_add(facts, (uint64_t)key, object, len) != 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "object: out of memory");
 	*ret = object;
 	return 0;
@@ -165,21 +168,20 @@ static int facts_log_write(struct evfs_facts *facts, bool add,
 	return evfs_db_run(facts->meta->db, stmt, err);
 }
 
-/* Brings the dotlog rows from those of `old` (NULL: none) to those of `now`;
- * both logs are sorted by actor. */
-static int facts_log_update(struct evfs_facts *facts, int64_t key,
-			    const struct evfs_object *old,
-			    const struct evfs_object *now,
+/* Brings the dotlog rows to what the object says; both are sorted by actor. */
+static int facts_log_update(struct evfs_facts *facts,
+			    const struct evfs_cached *cached,
 			    struct evfs_err *err)
 {
-	size_t n_old = old == NULL ? 0 : old->n_log;
+	const struct evfs_object *now = cached->object;
+	int64_t key = (int64_t)cached->node.id;
 	size_t i = 0;
 	size_t j = 0;
 	int rc = 0;
 
-	while (rc == 0 && (i < n_old || j < now->n_log)) {
-		const struct evfs_log_row *was = i < n_old ? &old->log[i] :
-							     NULL;
+	while (rc == 0 && (i < cached->n_rows || j < now->n_log)) {
+		const struct evfs_log_row *was =
+			i < cached->n_rows ? &cached->rows[i] : NULL;
 		const struct evfs_log_row *is = j < now->n_log ? &now->log[j] :
 								 NULL;
 		int order = was == NULL ? 1 :
@@ -207,10 +209,9 @@ static int facts_log_update(struct evfs_facts *facts, int64_t key,
 	return rc;
 }
 
-static int facts_write(struct evfs_facts *facts, int64_t key,
-		       const struct evfs_object *object, struct evfs_err *err)
+static int facts_encode(struct evfs_facts *facts,
+			const struct evfs_object *object, struct evfs_err *err)
 {
-	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
 	int rc;
 
 	evfs_buf_clear(&facts->scratch);
@@ -221,52 +222,131 @@ static int facts_write(struct evfs_facts *facts, int64_t key,
 		return evfs_err_set(err, EVFS_ELIMIT,
 				    "object of %zu bytes: more than %u",
 				    facts->scratch.len, EVFS_OBJECT_BYTES_MAX);
-	rc = evfs_db_prepare(facts->meta->db,
-			     "INSERT OR REPLACE INTO object(id, facts) "
-			     "VALUES(?1, ?2)",
-			     &stmt, err);
+	return 0;
+}
+
+static int facts_write(struct evfs_facts *facts,
+		       const struct evfs_cached *cached, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = facts_log_update(facts, cached, err);
+
+	if (rc == 0)
+		rc = facts_encode(facts, cached->object, err);
+	if (rc == 0)
+		rc = evfs_db_prepare(facts->meta->db,
+				     "INSERT OR REPLACE INTO object(id, facts) "
+				     "VALUES(?1, ?2)",
+				     &stmt, err);
 	if (rc != 0)
 		return rc;
-	sqlite3_bind_int64(stmt, 1, key);
+	sqlite3_bind_int64(stmt, 1, (int64_t)cached->node.id);
 	sqlite3_bind_blob(stmt, 2, facts->scratch.data,
 			  (int)facts->scratch.len, SQLITE_STATIC);
 	return evfs_db_run(facts->meta->db, stmt, err);
 }
 
+int evfs_facts_flush_objects(struct evfs_facts *facts, struct evfs_err *err)
+{
+	struct evfs_db *db = facts->meta->db;
+	int rc;
+
+	if (facts->dirty.n == 0)
+		return 0;
+	/* A rollback would take back rows that are believed written. */
+	assert(!facts->save.open ||
+	       (!facts->save.in_database && facts->n_undo == 0));
+	rc = evfs_db_run_literal(db, "SAVEPOINT objects", err);
+	if (rc != 0)
+		return rc;
+	for (const struct evfs_cached *at = facts->dirty.oldest;
+	     at != NULL && rc == 0; at = at->newer)
+		rc = facts_write(facts, at, err);
+	if (rc == 0)
+		rc = evfs_db_run_literal(db, "RELEASE objects", err);
+	if (rc != 0) {
+		if (sqlite3_get_autocommit(evfs_db_handle(db)) ||
+		    evfs_db_run_literal(db, "ROLLBACK TO objects", NULL) ||
+		    evfs_db_run_literal(db, "RELEASE objects", NULL))
+			facts->meta->store->tx_lost = true;
+		return rc;
+	}
+	while (facts->dirty.oldest != NULL)
+		evfs_cache_clean(facts, facts->dirty.oldest);
+	return 0;
+}
+
+/* What the object's rows will need is there, and it is not too long. */
+static int facts_check(struct evfs_facts *facts,
+		       const struct evfs_object *object, size_t bytes,
+		       struct evfs_err *err)
+{
+	int64_t key;
+	int rc = 0;
+
+	for (size_t i = 0; i < object->n_log && rc >= 0; i++)
+		rc = evfs_facts_key(facts,
+				    (evfs_dot){ object->log[i].actor,
+						object->log[i].counter },
+				    true, &key, err);
+	if (rc < 0)
+		return rc;
+	return bytes > EVFS_OBJECT_BYTES_MAX ?
+		       facts_encode(facts, object, err) : 0;
+}
+
 int evfs_facts_put_object(struct evfs_facts *facts, struct evfs_object *object,
 			  struct evfs_err *err)
 {
-	const struct evfs_object *old = NULL;
+	size_t bytes = evfs_object_size_bound(object);
 	struct evfs_undo undo = { 0 };
+	const struct evfs_object *old;
 	int64_t key = -1;
 	int rc;
 
-	rc = evfs_meta_begin_write(facts->meta, err);
+	rc = evfs_meta_begin_change(facts->meta, err);
 	if (rc == 0)
 		rc = evfs_facts_key(facts, object->ino, true, &key, err);
-	if (rc < 0)
-		goto fail;
-	rc = evfs_facts_get(facts, object->ino, &old, err);
-	if (rc != 0)
-		goto fail;
+	if (rc >= 0)
+		rc = facts_check(facts, object, bytes, err);
+	if (rc == 0) /* what is stored comes into the cache */
+		rc = evfs_facts_get(facts, object->ino, &old, err);
+	if (rc == 0)
+		rc = evfs_facts_reserve_undo(facts, err);
+	if (rc != 0) {
+		evfs_object_free(object);
+		return rc;
+	}
 	undo.id = (uint64_t)key;
-	rc = evfs_facts_note_undo(facts, &undo, err);
-	if (rc == 0)
-		rc = facts_log_update(facts, key, old, object, err);
-	if (rc == 0)
-		rc = facts_write(facts, key, object, err);
-	if (rc != 0)
-		goto fail;
-	if (evfs_cache_put(facts, (uint64_t)key, object,
-			   facts->scratch.len) != 0)
+	undo.was = evfs_cache_get(facts, undo.id);
+	if (evfs_cache_replace(facts, undo.was, undo.id, object, bytes) != 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "object: out of memory");
+	evfs_facts_note_undo(facts, &undo);
 	return 0;
-fail:
-	/* Rows may be half written: the cache must not hide that. */
-	if (key >= 0)
-		evfs_cache_remove(facts, (uint64_t)key);
-	evfs_object_free(object);
-	return rc;
+}
+
+int evfs_facts_live_hash(struct evfs_facts *facts,
+			 const struct evfs_object *object, evfs_hash *ret,
+			 struct evfs_err *err)
+{
+	struct evfs_cached *cached = NULL;
+	int64_t key;
+
+	if (evfs_facts_key(facts, object->ino, false, &key, NULL) > 0)
+		cached = evfs_cache_get(facts, (uint64_t)key);
+	if (cached != NULL && cached->object != object)
+		cached = NULL;
+	if (cached != NULL && cached->hashed) {
+		*ret = cached->live_hash;
+		return 0;
+	}
+	if (evfs_object_live_hash(object, ret) != 0)
+		return evfs_err_set(err, EVFS_ENOMEM, "object: out of memory");
+	if (cached != NULL) {
+		cached->live_hash = *ret;
+		cached->hashed = true;
+	}
+	return 0;
 }
 
 /* The objects of one actor, in order of their counters. */
@@ -308,7 +388,10 @@ int evfs_facts_each(struct evfs_facts *facts,
 {
 	evfs_actor last = { 0, UINT32_MAX };
 	size_t i = 0;
-	int rc = facts_each_of(facts, 0, each, arg, err);
+	int rc = evfs_facts_flush_objects(facts, err);
+
+	if (rc == 0)
+		rc = facts_each_of(facts, 0, each, arg, err);
 
 	/* By actor and not by place: the callback may make new ones known. */
 	while (rc == 0) {
@@ -364,9 +447,11 @@ void evfs_facts_root_change(struct evfs_facts *facts, const evfs_hash *minus,
 int evfs_facts_flush(struct evfs_facts *facts, struct evfs_err *err)
 {
 	uint8_t bytes[DERIVED_BYTES];
-	int rc = evfs_dirs_flush(facts, err);
+	int rc = evfs_facts_flush_objects(facts, err);
 	size_t i;
 
+	if (rc == 0)
+		rc = evfs_dirs_flush(facts, err);
 	if (rc != 0 || !facts->derived_dirty)
 		return rc;
 	for (i = 0; i < EVFS_COUNTER_ALL; i++)
@@ -409,10 +494,11 @@ int evfs_facts_load(struct evfs_facts *facts, struct evfs_err *err)
 {
 	int rc;
 
+	while (facts->n_undo > 0)
+		evfs_cache_bury(facts, facts->undo[--facts->n_undo].was);
+	facts->save.open = false;
 	evfs_cache_drop(facts);
 	evfs_dirs_drop(facts);
-	facts->depth = 0;
-	facts->n_undo = 0;
 	evfs_actors_truncate(&facts->actors, 0);
 	rc = evfs_actors_load(&facts->actors, facts->meta->db, err);
 	return rc != 0 ? rc : facts_load_derived(facts, err);

@@ -242,7 +242,7 @@ int evfs_delta_count(struct evfs_meta *meta, const struct evfs_context *peer,
 {
 	const struct evfs_actors *actors = &meta->facts->actors;
 	uint64_t count = 0;
-	int rc = 0;
+	int rc = evfs_facts_flush_objects(meta->facts, err);
 	size_t i;
 
 	for (i = 0; i < actors->n && count < max && rc == 0; i++)

@@ -30,19 +30,28 @@ int evfs_facts_get(struct evfs_facts *facts, evfs_ino ino,
 		   const struct evfs_object **ret, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* The live hash of an object that was got from here or put here; remembered
+ * with it. */
+int evfs_facts_live_hash(struct evfs_facts *facts,
+			 const struct evfs_object *object, evfs_hash *ret,
+			 struct evfs_err *err) EVFS_MUST_USE;
+
 /* Forgets decoded objects beyond the cache's bounds, as unlocking does: for
  * whoever walks over very many objects in one locked stretch, and borrows none
  * at this moment. */
 void evfs_facts_trim(struct evfs_facts *facts);
 
-/* Writes the row and the object's dotlog rows (those that changed against the
- * stored state). Takes ownership of object, also on failure. For meta/index.c. */
+/* Makes this the stored state. Its row and its dotlog rows (those that changed)
+ * are written with the next commit, once for all changes until then. Takes
+ * ownership of object, also on failure. EVFS_ELIMIT: beyond
+ * EVFS_OBJECT_BYTES_MAX. For meta/index*.c. */
 int evfs_facts_put_object(struct evfs_facts *facts,
 			  struct evfs_object *object, struct evfs_err *err)
 	EVFS_MUST_USE;
 
 /* All objects, in ino order, for the reference view, dump and checks. The
- * callback borrows; a non-zero return stops and is returned. */
+ * callback borrows; a non-zero return stops and is returned. Not between save
+ * and release with objects put there. */
 int evfs_facts_each(struct evfs_facts *facts,
 		    int (*each)(void *arg, const struct evfs_object *object),
 		    void *arg, struct evfs_err *err) EVFS_MUST_USE;
@@ -164,12 +173,14 @@ int evfs_facts_each_unsealed(struct evfs_facts *facts,
 			     int (*each)(void *arg, evfs_ino ino), void *arg,
 			     struct evfs_err *err) EVFS_MUST_USE;
 
-/* Undo of a failed operation: everything after save is as if it had not been.
- * Nests once. Also resets the counters, the root and the object cache. */
+/* Undo of a failed operation: after a rollback everything since save is as if
+ * it had not been: rows, objects, counters, root. Does not nest. */
 int evfs_facts_save(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
 int evfs_facts_release(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
 void evfs_facts_rollback(struct evfs_facts *facts);
+/* Between save and release? */
+bool evfs_facts_saved(const struct evfs_facts *facts);
 
 #endif

@@ -18,6 +18,9 @@
 #define EVFS_FACTS_CACHE_OBJECTS 16384u
 #define EVFS_FACTS_CACHE_BYTES (32u << 20)
 #define EVFS_FACTS_CACHE_DIRS 65536u
+/* Objects that wait for a commit to be written; more are written before. */
+#define EVFS_FACTS_DIRTY_OBJECTS 8192u
+#define EVFS_FACTS_DIRTY_BYTES (16u << 20)
 
 /* Counters beyond those of meta/facts.h, of the store itself. */
 enum {
@@ -25,12 +28,26 @@ enum {
 	EVFS_COUNTER_ALL
 };
 
-/* A decoded object in the cache. */
+/* A decoded object in the cache. Dirty: its row is not written yet. */
 struct evfs_cached {
-	struct evfs_idmap_node node;      /* first; id = key of the ino */
-	struct evfs_object *object;       /* owned */
-	size_t bytes;                     /* about what it takes */
-	struct evfs_cached *newer, *older; /* in order of last use */
+	struct evfs_idmap_node node;       /* first; id = key of the ino */
+	struct evfs_object *object;        /* owned */
+	size_t bytes;                      /* about what it takes */
+	struct evfs_cached *newer, *older; /* in order of last use; of dirty
+	                                    * ones, in the order they became so */
+	bool dirty;
+	bool hashed;
+	evfs_hash live_hash;       /* of the object, if hashed */
+	struct evfs_log_row *rows; /* owned; if dirty: its dotlog rows in the
+	                            * database, sorted by actor */
+	size_t n_rows;
+};
+
+/* Newest first. */
+struct evfs_cached_list {
+	struct evfs_cached *newest, *oldest;
+	size_t n;
+	size_t bytes; /* of them */
 };
 
 /* What is known of a directory's derived state. */
@@ -43,16 +60,18 @@ struct evfs_dir_state {
 
 /* What a rollback has to put back. */
 struct evfs_undo {
-	uint64_t id;         /* key of an object, or of a directory */
-	bool is_dir;         /* the directory state below, else the object */
-	uint64_t changed_ns; /* as they were */
+	uint64_t id;             /* key of an object, or of a directory */
+	bool is_dir;             /* the directory's state, else the object */
+	struct evfs_cached *was; /* owned: the object; NULL: there was none */
+	uint64_t changed_ns;     /* the directory's state */
 	bool needed;
 	bool dirty;
 };
 
 struct evfs_savepoint {
-	size_t n_undo;                     /* entries before it */
-	size_t n_actors;                   /* known then */
+	bool open;                          /* between save and release */
+	bool in_database;                   /* rows were written since */
+	size_t n_actors;                    /* known then */
 	int64_t counters[EVFS_COUNTER_ALL]; /* as they were */
 	evfs_hash root;                    /* as it was */
 };
@@ -61,9 +80,9 @@ struct evfs_facts {
 	struct evfs_meta *meta; /* owner */
 	struct evfs_actors actors;
 
-	struct evfs_idmap objects;           /* of struct evfs_cached */
-	struct evfs_cached *newest, *oldest; /* of them */
-	size_t bytes;                        /* of them */
+	struct evfs_idmap objects;     /* of struct evfs_cached */
+	struct evfs_cached_list clean; /* each is in one of these */
+	struct evfs_cached_list dirty;
 	struct evfs_cached *dead; /* out of the cache, freed at unlock; linked
 	                           * by `older` */
 
@@ -74,9 +93,8 @@ struct evfs_facts {
 	evfs_hash root;     /* sum over the live objects */
 	bool derived_dirty; /* counters or root are not in their rows yet */
 
-	struct evfs_savepoint saves[2];
-	unsigned depth;         /* savepoints open */
-	struct evfs_undo *undo; /* owned; of the open savepoints */
+	struct evfs_savepoint save;
+	struct evfs_undo *undo; /* owned; since save */
 	size_t n_undo;
 	size_t cap_undo;
 
@@ -89,6 +107,10 @@ int evfs_facts_load(struct evfs_facts *facts, struct evfs_err *err)
 /* Writes what is kept in memory into the open transaction. */
 int evfs_facts_flush(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* The objects alone: before SQL reads their rows on this connection. All or
+ * nothing. Not between save and release with objects put there. */
+int evfs_facts_flush_objects(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
 
 /* The key of a dot. 1: *ret; 0: nothing has this key (its actor is unknown),
  * only where create is false; negative: an error. */
@@ -97,10 +119,12 @@ int evfs_facts_key(struct evfs_facts *facts, evfs_dot dot, bool create,
 int evfs_facts_dot(struct evfs_facts *facts, int64_t key, evfs_dot *ret,
 		   struct evfs_err *err) EVFS_MUST_USE;
 
-/* Notes for a rollback; nothing outside savepoints. */
-int evfs_facts_note_undo(struct evfs_facts *facts,
-			 const struct evfs_undo *undo, struct evfs_err *err)
+/* Notes for a rollback what was changed; room for one note first. Outside of
+ * save and release there is nothing to note. Takes undo->was. */
+int evfs_facts_reserve_undo(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
+void evfs_facts_note_undo(struct evfs_facts *facts,
+			  const struct evfs_undo *undo);
 
 /* meta/db_dirs.c, for the above. */
 void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo);
@@ -109,14 +133,26 @@ void evfs_dirs_trim(struct evfs_facts *facts);
 int evfs_dirs_flush(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
 
-/* meta/db_cache.c: the cache of objects. */
-const struct evfs_object *evfs_cache_get(struct evfs_facts *facts,
-					 uint64_t id);
-/* Takes ownership, also on failure; replaces what is there. */
-int evfs_cache_put(struct evfs_facts *facts, uint64_t id,
-		   struct evfs_object *object, size_t encoded_len)
+/* meta/db_cache.c: the cache of objects. NULL: it is not in it. */
+struct evfs_cached *evfs_cache_get(struct evfs_facts *facts, uint64_t id);
+/* Adds an object as it stands in its row of so many bytes. Takes ownership,
+ * also on failure. */
+int evfs_cache_add(struct evfs_facts *facts, uint64_t id,
+		   struct evfs_object *object, size_t row_len) EVFS_MUST_USE;
+/* Puts a dirty object in the place of `was` (NULL: of none), which is the
+ * caller's then. Takes ownership of the object, also on failure, which changes
+ * nothing. bytes: about what it takes. */
+int evfs_cache_replace(struct evfs_facts *facts, struct evfs_cached *was,
+		       uint64_t id, struct evfs_object *object, size_t bytes)
 	EVFS_MUST_USE;
-void evfs_cache_remove(struct evfs_facts *facts, uint64_t id);
+/* Takes out what is there and puts `was` back (NULL: nothing). */
+void evfs_cache_restore(struct evfs_facts *facts, uint64_t id,
+			struct evfs_cached *was);
+/* It is in its row. */
+void evfs_cache_clean(struct evfs_facts *facts, struct evfs_cached *cached);
+/* Frees at unlock one that is not in the cache any more; NULL is fine. */
+void evfs_cache_bury(struct evfs_facts *facts, struct evfs_cached *cached);
+/* Forgets all, dirty ones too. */
 void evfs_cache_drop(struct evfs_facts *facts);
 
 #endif

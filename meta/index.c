@@ -45,29 +45,35 @@ static int note_shape(struct evfs_index *ix, bool was_simple,
 	return ret;
 }
 
-static void undo(struct evfs_index *ix)
+int evfs_index_begin(struct evfs_meta *meta, struct evfs_err *err)
 {
-	evfs_facts_rollback(ix->facts);
-	evfs_content_reset(ix->meta);
-	evfs_view_state_reset(ix->meta);
+	int ret = evfs_meta_begin_change(meta, err);
+
+	return ret != 0 ? ret : evfs_facts_save(meta->facts, err);
 }
 
-int evfs_index_put(struct evfs_meta *meta, struct evfs_object **objects,
-		   size_t n, enum evfs_feed_origin origin,
-		   struct evfs_err *err)
+int evfs_index_end(struct evfs_meta *meta, int ret, struct evfs_err *err)
+{
+	if (ret == 0)
+		ret = evfs_facts_release(meta->facts, err);
+	if (ret == 0)
+		return 0;
+	evfs_facts_rollback(meta->facts);
+	evfs_content_reset(meta);
+	evfs_view_state_reset(meta);
+	return ret;
+}
+
+int evfs_index_put_within(struct evfs_meta *meta, struct evfs_object **objects,
+			  size_t n, enum evfs_feed_origin origin,
+			  struct evfs_err *err)
 {
 	struct evfs_index ix = { .meta = meta, .facts = meta->facts,
 				 .origin = origin };
 	bool simple = true;
 	size_t done = 0;
-	int ret = evfs_meta_begin_write(meta, err);
+	int ret = evfs_view_is_simple(meta, &simple, err);
 
-	if (ret == 0)
-		ret = evfs_view_is_simple(meta, &simple, err);
-	if (ret == 0)
-		ret = evfs_facts_save(meta->facts, err);
-	if (ret != 0)
-		goto out;
 	while (done < n && ret == 0) {
 		ret = evfs_index_object(&ix, objects[done], err);
 		objects[done++] = NULL;
@@ -76,13 +82,23 @@ int evfs_index_put(struct evfs_meta *meta, struct evfs_object **objects,
 		ret = settle(&ix, err);
 	if (ret == 0)
 		ret = note_shape(&ix, simple, err);
-	if (ret == 0)
-		ret = evfs_facts_release(meta->facts, err);
-	if (ret != 0)
-		undo(&ix);
-out:
 	for (; done < n; done++)
 		evfs_object_free(objects[done]);
 	fini(&ix);
+	return ret;
+}
+
+int evfs_index_put(struct evfs_meta *meta, struct evfs_object **objects,
+		   size_t n, enum evfs_feed_origin origin,
+		   struct evfs_err *err)
+{
+	int ret = evfs_index_begin(meta, err);
+
+	if (ret == 0) {
+		ret = evfs_index_put_within(meta, objects, n, origin, err);
+		return evfs_index_end(meta, ret, err);
+	}
+	for (size_t i = 0; i < n; i++)
+		evfs_object_free(objects[i]);
 	return ret;
 }

@@ -24,6 +24,17 @@ int evfs_index_put(struct evfs_meta *meta, struct evfs_object **objects,
 		   size_t n, enum evfs_feed_origin origin,
 		   struct evfs_err *err) EVFS_MUST_USE;
 
+/* The same as one of several steps that fail or succeed together: between begin
+ * and end, where end is given the result so far, and returns it or its own
+ * failure. After a failure everything since begin is as if it had not been. */
+int evfs_index_begin(struct evfs_meta *meta, struct evfs_err *err)
+	EVFS_MUST_USE;
+int evfs_index_put_within(struct evfs_meta *meta, struct evfs_object **objects,
+			  size_t n, enum evfs_feed_origin origin,
+			  struct evfs_err *err) EVFS_MUST_USE;
+int evfs_index_end(struct evfs_meta *meta, int ret, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* Throws all derived state away and makes it anew from the objects. */
 int evfs_index_rebuild(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;

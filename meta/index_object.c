@@ -58,8 +58,10 @@ int evfs_index_count(struct evfs_index *ix, const struct evfs_object *object,
 	struct evfs_facts *facts = ix->facts;
 	evfs_hash hash;
 
-	if (evfs_object_live_hash(object, &hash) != 0)
-		return evfs_err_set(err, EVFS_ENOMEM, "index: out of memory");
+	int ret = evfs_facts_live_hash(facts, object, &hash, err);
+
+	if (ret != 0)
+		return ret;
 	evfs_facts_root_change(facts, sign < 0 ? &hash : NULL,
 			       sign < 0 ? NULL : &hash);
 	if (evfs_ino_is_root(object->ino))
@@ -84,12 +86,20 @@ int evfs_index_count(struct evfs_index *ix, const struct evfs_object *object,
 	return 0;
 }
 
-static int recount(struct evfs_index *ix, const struct evfs_object *old,
-		   const struct evfs_object *object, struct evfs_err *err)
+/* Puts the object, and counts it where it counts instead of `old` (NULL: not
+ * counted until now). Takes ownership, also on failure. */
+static int replace(struct evfs_index *ix, const struct evfs_object *old,
+		   struct evfs_object *object, bool counts,
+		   struct evfs_err *err)
 {
 	int ret = old == NULL ? 0 : evfs_index_count(ix, old, -1, err);
 
-	if (ret == 0 && object != NULL)
+	if (ret != 0) {
+		evfs_object_free(object);
+		return ret;
+	}
+	ret = evfs_facts_put_object(ix->facts, object, err);
+	if (ret == 0 && counts)
 		ret = evfs_index_count(ix, object, 1, err);
 	return ret;
 }
@@ -277,18 +287,15 @@ static int put_file(struct evfs_index *ix, const struct evfs_object *before,
 		ret = remove_rows(ix, &old, &now, err);
 	if (ret == 0)
 		ret = add_rows(ix, &old, &now, err);
-	if (ret == 0)
-		ret = recount(ix,
-			      before != NULL && evfs_object_is_live(before) ?
-				      before : NULL,
-			      evfs_object_is_live(object) ? object : NULL,
-			      err);
 	if (ret != 0) {
 		evfs_object_free(object);
 		return ret;
 	}
 	note_rest(ix, &old, &now);
-	return evfs_facts_put_object(ix->facts, object, err);
+	return replace(ix,
+		       before != NULL && evfs_object_is_live(before) ? before :
+								       NULL,
+		       object, evfs_object_is_live(object), err);
 }
 
 /* ---- directories ---- */
@@ -299,10 +306,9 @@ static int move_dir(struct evfs_index *ix, const struct evfs_object *before,
 {
 	const struct evfs_link *was = evfs_object_only_link(before);
 	const struct evfs_link *is = evfs_object_only_link(object);
-	int ret = recount(ix, before, object, err);
+	int ret = 0;
 
-	if (ret == 0 &&
-	    (evfs_stamp_cmp(&was->place.stamp, &is->place.stamp) != 0)) {
+	if (evfs_stamp_cmp(&was->place.stamp, &is->place.stamp) != 0) {
 		ix->shape = true;
 		ret = remember(&ix->moved, object->ino, err);
 	}
@@ -360,20 +366,14 @@ static int put_dir(struct evfs_index *ix, const struct evfs_object *before,
 		ix->shape = true;
 	if (before != NULL && !same_attrs(before, object))
 		evfs_index_note_attr(ix, object->ino);
-	return evfs_facts_put_object(ix->facts, object, err);
+	return replace(ix, needed ? before : NULL, object, needed, err);
 }
 
 static int put_root(struct evfs_index *ix, const struct evfs_object *before,
 		    struct evfs_object *object, struct evfs_err *err)
 {
-	int ret = recount(ix, before, object, err);
-
-	if (ret != 0) {
-		evfs_object_free(object);
-		return ret;
-	}
 	evfs_index_note_attr(ix, object->ino);
-	return evfs_facts_put_object(ix->facts, object, err);
+	return replace(ix, before, object, true, err);
 }
 
 static int check(const struct evfs_object *object, struct evfs_err *err)

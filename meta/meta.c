@@ -62,7 +62,7 @@ void evfs_meta_unlock(struct evfs_meta *meta)
 		evfs_feed_tell_changed(meta);
 }
 
-int evfs_meta_begin_write(struct evfs_meta *meta, struct evfs_err *err)
+int evfs_meta_begin_change(struct evfs_meta *meta, struct evfs_err *err)
 {
 	struct evfs_store *store = meta->store;
 	int rc;
@@ -78,6 +78,13 @@ int evfs_meta_begin_write(struct evfs_meta *meta, struct evfs_err *err)
 	if (rc == 0)
 		store->write_seq++;
 	return rc;
+}
+
+int evfs_meta_begin_write(struct evfs_meta *meta, struct evfs_err *err)
+{
+	int rc = evfs_meta_begin_change(meta, err);
+
+	return rc != 0 ? rc : evfs_facts_save_database(meta->facts, err);
 }
 
 /* ---- what it is ---- */

@@ -48,5 +48,12 @@ void evfs_content_reset(struct evfs_meta *meta);
  * Every function that writes rows calls it first. */
 int evfs_meta_begin_write(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* The same for what changes in memory only, and is written with the commit. */
+int evfs_meta_begin_change(struct evfs_meta *meta, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* Before the first row that is written after evfs_facts_save(): rows before it
+ * survive a rollback. */
+int evfs_facts_save_database(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
 
 #endif

@@ -417,3 +417,26 @@ int evfs_object_encode(const struct evfs_object *object, struct evfs_buf *out)
 	evfs_arena_fini(&enc.scratch);
 	return rc;
 }
+
+size_t evfs_object_size_bound(const struct evfs_object *object)
+{
+	size_t sum = 128 + object->target_len + 64 * object->n_log;
+
+	for (size_t i = 0; i < object->n_links; i++)
+		sum += 160 + object->links[i].place.name_len +
+		       32 * object->links[i].alive.n;
+	for (size_t i = 0; i < object->n_versions; i++)
+		sum += 160 + 32 * object->versions[i].bases.n;
+	for (size_t i = 0; i < object->n_attrs; i++) {
+		const struct evfs_attr *attr = &object->attrs[i];
+
+		sum += 96 + attr->key_len + 32 * attr->saw.n;
+		if (attr->kind == EVFS_ATTR_XATTR)
+			sum += attr->value.xattr.len;
+	}
+	for (size_t i = 0; i < object->n_ties; i++)
+		sum += 48 + 64 * object->ties[i].n;
+	for (size_t i = 0; i < object->n_extras; i++)
+		sum += 16 + object->extras[i].len;
+	return sum;
+}

@@ -193,28 +193,6 @@ static int tie(struct evfs_tx *tx)
 	return 0;
 }
 
-/* About what the encoding takes, from above. */
-static size_t size_estimate(const struct evfs_object *object)
-{
-	size_t sum = object->target_len + 64 * object->n_log;
-
-	for (size_t i = 0; i < object->n_links; i++)
-		sum += 160 + object->links[i].place.name_len +
-		       32 * object->links[i].alive.n;
-	for (size_t i = 0; i < object->n_versions; i++)
-		sum += 160 + 32 * object->versions[i].bases.n;
-	for (size_t i = 0; i < object->n_attrs; i++) {
-		const struct evfs_attr *attr = &object->attrs[i];
-
-		sum += 96 + attr->key_len + 32 * attr->saw.n;
-		if (attr->kind == EVFS_ATTR_XATTR)
-			sum += attr->value.xattr.len;
-	}
-	for (size_t i = 0; i < object->n_ties; i++)
-		sum += 48 + 64 * object->ties[i].n;
-	return sum;
-}
-
 static int finish_edits(struct evfs_tx *tx)
 {
 	int rc = tie(tx);
@@ -228,7 +206,7 @@ static int finish_edits(struct evfs_tx *tx)
 
 		if (object->change_ns < tx->time_ns)
 			object->change_ns = tx->time_ns;
-		if (size_estimate(object) > OBJECT_BYTES_ROOM)
+		if (evfs_object_size_bound(object) > OBJECT_BYTES_ROOM)
 			return evfs_err_set(
 				tx->err,
 				object->n_links > 1000 ? EVFS_EMLINK :
@@ -250,7 +228,8 @@ static int put_edits(struct evfs_tx *tx)
 	for (size_t i = 0; i < n; i++)
 		objects[i] = tx->edits[i].object;
 	tx->n_edits = 0; /* they are the index's from here on */
-	return evfs_index_put(tx->meta, objects, n, tx->origin, tx->err);
+	return evfs_index_put_within(tx->meta, objects, n, tx->origin,
+				     tx->err);
 }
 
 /* A file becomes unsealed before its links are indexed, and ceases to be after
@@ -279,11 +258,7 @@ static int commit(struct evfs_tx *tx)
 	rc = finish_edits(tx);
 	if (rc != 0)
 		return rc;
-	if (tx->n_unsealed == 0)
-		return put_edits(tx);
-	rc = evfs_meta_begin_write(tx->meta, tx->err);
-	if (rc == 0)
-		rc = evfs_facts_save(tx->facts, tx->err);
+	rc = evfs_index_begin(tx->meta, tx->err);
 	if (rc != 0)
 		return rc;
 	rc = put_unsealed(tx, true);
@@ -291,10 +266,7 @@ static int commit(struct evfs_tx *tx)
 		rc = put_edits(tx);
 	if (rc == 0)
 		rc = put_unsealed(tx, false);
-	if (rc == 0)
-		return evfs_facts_release(tx->facts, tx->err);
-	evfs_facts_rollback(tx->facts);
-	return rc;
+	return evfs_index_end(tx->meta, rc, tx->err);
 }
 
 int evfs_tx_finish(struct evfs_tx *tx, int rc)

@@ -428,33 +428,53 @@ START_TEST(rollback)
 }
 END_TEST
 
-START_TEST(rollback_nested)
+/* The object with another newest dot of this actor. */
+static void raise(evfs_dot ino, evfs_dot to)
 {
-	put(make(dot(1, 0, 1)));
-	evfs_facts_counter_add(facts, EVFS_COUNTER_FILES, 1);
-	ck_assert_int_eq(evfs_facts_raise_dir_changed(facts, dot(1, 0, 1), 7,
-						      NULL), 0);
-	/* The inner one is released, and undone with the outer one. */
+	struct evfs_object *copy = evfs_object_copy(get(ino));
+
+	ck_assert_ptr_nonnull(copy);
+	ck_assert_int_eq(evfs_object_log_raise(copy, to), 0);
+	put(copy);
+}
+
+/* Objects are written with the commit: what was written before a savepoint,
+ * what was not, and what came in it, each comes back as it was. */
+START_TEST(rollback_of_unwritten)
+{
+	evfs_dot written = dot(1, 0, 1), waiting = dot(1, 0, 2),
+		 added = dot(1, 0, 3);
+
+	put(make(written));
+	ck_assert_uint_eq(beyond(1, 0, 0), 1); /* writes it */
+	put(make(waiting));
 	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
-	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
-	change_all();
-	ck_assert_int_eq(evfs_facts_release(facts, NULL), 0);
+	put(make(added));
+	raise(written, dot(1, 0, 11));
+	raise(waiting, dot(1, 0, 12));
+	raise(written, dot(1, 0, 13));
+	raise(added, dot(1, 0, 14));
 	evfs_facts_rollback(facts);
-	check_unchanged();
-	/* The inner one is undone, the outer one stays. */
-	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
-	put(make(dot(1, 0, 20)));
-	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
-	change_all();
-	evfs_facts_rollback(facts);
-	ck_assert_int_eq(evfs_facts_release(facts, NULL), 0);
-	ck_assert_ptr_nonnull(get(dot(1, 0, 20)));
+	ck_assert_ptr_null(get(added));
+	ck_assert_uint_eq(get(written)->log[0].counter, 1);
+	ck_assert_uint_eq(get(waiting)->log[0].counter, 2);
 	ck_assert_uint_eq(beyond(1, 0, 0), 2);
+	ck_assert_uint_eq(beyond(1, 0, 2), 0);
+	/* The same, kept. */
+	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
+	put(make(added));
+	raise(written, dot(1, 0, 11));
+	raise(written, dot(1, 0, 13));
+	ck_assert_int_eq(evfs_facts_release(facts, NULL), 0);
+	raise(added, dot(1, 0, 14));
+	ck_assert_uint_eq(beyond(1, 0, 0), 3);
+	ck_assert_uint_eq(beyond(1, 0, 12), 2);
+	ck_assert_uint_eq(beyond(1, 0, 13), 1);
 	/* What was released stays after the next one is undone. */
 	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
 	put(make(dot(1, 0, 21)));
 	evfs_facts_rollback(facts);
-	ck_assert_ptr_nonnull(get(dot(1, 0, 20)));
+	ck_assert_ptr_nonnull(get(added));
 	ck_assert_ptr_null(get(dot(1, 0, 21)));
 }
 END_TEST
@@ -531,7 +551,7 @@ int main(void)
 	tcase_add_test(tcase, sets);
 	tcase_add_test(tcase, directories);
 	tcase_add_test(tcase, rollback);
-	tcase_add_test(tcase, rollback_nested);
+	tcase_add_test(tcase, rollback_of_unwritten);
 	tcase_add_test(tcase, rollback_no_memory);
 	tcase_add_test(tcase, cache_bounds);
 	suite_add_tcase(suite, tcase);

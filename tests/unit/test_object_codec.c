@@ -114,6 +114,7 @@ static void encode(const struct evfs_object *object, struct evfs_buf *buf)
 {
 	evfs_buf_clear(buf);
 	ck_assert_int_eq(evfs_object_encode(object, buf), 0);
+	ck_assert_uint_le(buf->len, evfs_object_size_bound(object));
 }
 
 /* If one of these changes, stores and peers of today cannot be understood any
