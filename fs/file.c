@@ -29,6 +29,7 @@ void evfs_file_mark_dirty(struct evfs_fs *fs, struct evfs_node *node,
 		file->dirty = true;
 		file->dirty_ns = evfs_fs_mono_ns(fs);
 		file->size = size;
+		file->closed_ns = 0;
 		file->mtime_s = (int64_t)(now / 1000000000);
 		file->mtime_ns = (uint32_t)(now % 1000000000);
 		file->dirty_prev = NULL;
@@ -79,6 +80,7 @@ static void publish(struct evfs_fs *fs, struct evfs_file *file)
 {
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	file->size = evfs_work_size(file->work);
+	file->closed_ns = 0;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
 

@@ -54,6 +54,8 @@ struct evfs_file {
 	uint32_t mtime_ns;
 	bool timed;                 /* that time is in a version: a new one
 	                             * goes into the register */
+	uint64_t closed_ns;         /* stamp of the last close(2) since it was
+	                             * changed; 0: none */
 	unsigned n_open;            /* open handles */
 	unsigned n_writers;         /* those that may write */
 	bool times_stale;           /* times changed elsewhere while open: the

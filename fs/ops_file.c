@@ -95,12 +95,15 @@ void evfs_op_release(fuse_req_t req, fuse_ino_t ino,
 
 void evfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct evfs_fs *fs = evfs_fs_of(req);
+
 	(void)ino;
-	if (fi->fh & 1)
+	if (fi->fh & 1) {
 		evfs_reply(req, 0, NULL);
-	else
-		evfs_reply(req, evfs_seal_error(evfs_fs_of(req), node_of(fi)),
-			   NULL);
+		return;
+	}
+	evfs_writer_closes(fs, node_of(fi));
+	evfs_reply(req, evfs_seal_error(fs, node_of(fi)), NULL);
 }
 
 int evfs_op_truncated(struct evfs_fs *fs, struct evfs_node *node,

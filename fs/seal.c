@@ -99,6 +99,7 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	seal->ref.mtime_s = file->mtime_s;
 	seal->ref.mtime_ns = file->mtime_ns;
+	seal->ref.closed_ns = file->closed_ns;
 	file->timed = true;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	if (file->handle.n_base > 0 && is_unchanged(seal))
@@ -265,6 +266,22 @@ static void last_closed(struct evfs_node *node)
 	reader = evfs_steal(node->file->reader);
 	(void)pthread_rwlock_unlock(&node->file->data);
 	evfs_reader_put(reader);
+}
+
+void evfs_writer_closes(struct evfs_fs *fs, struct evfs_node *node)
+{
+	struct evfs_file *file = node->file;
+	uint64_t stamp_ns;
+
+	if (!evfs_file_is_dirty(fs, node))
+		return;
+	evfs_meta_lock(fs->meta);
+	stamp_ns = evfs_meta_stamp(fs->meta, 0);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	if (file->dirty)
+		file->closed_ns = stamp_ns;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	evfs_meta_unlock(fs->meta);
 }
 
 void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,

@@ -16,6 +16,11 @@ struct evfs_node;
 void evfs_writer_opened(struct evfs_fs *fs, struct evfs_node *node,
 			bool may_write);
 
+/* close(2) of a handle, which others may share, is about to return. What is
+ * sealed soon, when the last of them is gone, bears this time: who edits
+ * elsewhere after it has the later version. */
+void evfs_writer_closes(struct evfs_fs *fs, struct evfs_node *node);
+
 /* That handle is gone for good (dup'ed and inherited ones too): a version is
  * sealed if it was the writer's. A failure is kept for evfs_seal_error(). */
 void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,

@@ -92,6 +92,8 @@ struct evfs_content_ref {
 	uint64_t size;
 	int64_t mtime_s;
 	uint32_t mtime_ns;
+	uint64_t closed_ns; /* evfs_meta_stamp() of when its writer was done;
+	                     * 0: now */
 };
 
 struct evfs_new {

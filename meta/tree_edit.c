@@ -193,7 +193,9 @@ int evfs_tx_put_version(struct evfs_tx *tx, evfs_ino ino,
 	rc = evfs_tx_remove_versions(tx, ino, bases->items, bases->n);
 	if (rc != 0)
 		return rc;
-	version.time_ns = evfs_tx_stamp(tx, over_ns);
+	version.time_ns = content->closed_ns > over_ns ?
+				  content->closed_ns :
+				  evfs_tx_stamp(tx, over_ns);
 	if (evfs_object_put_version(object, &version) != 0)
 		return evfs_tx_nomem(tx);
 	if (ret_dot != NULL)

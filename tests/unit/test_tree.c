@@ -707,6 +707,40 @@ START_TEST(a_failed_seal_changes_nothing)
 }
 END_TEST
 
+/* The time by which concurrent versions are chosen is that of the close. */
+START_TEST(a_version_bears_the_time_of_its_close)
+{
+	struct evfs_content_ref content = test_content(&world, "2");
+	const struct evfs_object *object;
+	struct evfs_handle handle;
+	uint64_t closed_ns, before_ns;
+
+	ck_assert_int_eq(test_create(&a, "/f", "1"), 0);
+	ck_assert_int_eq(test_open(&a, "/f", &handle), 0);
+	evfs_meta_lock(a.meta);
+	closed_ns = evfs_meta_stamp(a.meta, 0);
+	before_ns = evfs_meta_stamp(a.meta, 0);
+	content.closed_ns = closed_ns;
+	ck_assert_int_eq(evfs_tree_seal(a.meta, &handle, &content, &a.err), 0);
+	ck_assert_int_eq(evfs_facts_get(evfs_meta_facts(a.meta), handle.ino,
+					&object, &a.err),
+			 0);
+	ck_assert_uint_eq(object->versions[0].time_ns, closed_ns);
+	ck_assert_uint_gt(object->change_ns, before_ns);
+	/* Never before what it replaces. */
+	content = test_content(&world, "3");
+	content.closed_ns = closed_ns - 1;
+	ck_assert_int_eq(evfs_tree_seal(a.meta, &handle, &content, &a.err), 0);
+	ck_assert_int_eq(evfs_facts_get(evfs_meta_facts(a.meta), handle.ino,
+					&object, &a.err),
+			 0);
+	ck_assert_uint_eq(object->n_versions, 1);
+	ck_assert_uint_gt(object->versions[0].time_ns, before_ns);
+	evfs_meta_unlock(a.meta);
+	test_close(&a, &handle);
+}
+END_TEST
+
 START_TEST(a_failed_exchange_changes_nothing)
 {
 	ck_assert_int_eq(test_make(&a, "/d", EVFS_KIND_DIR, NULL), 0);
@@ -812,6 +846,7 @@ static Suite *tree_suite(void)
 	tcase_add_test(basic, removed_content_goes_with_its_history);
 	tcase_add_test(basic, a_failed_rename_changes_nothing);
 	tcase_add_test(basic, a_failed_seal_changes_nothing);
+	tcase_add_test(basic, a_version_bears_the_time_of_its_close);
 	tcase_add_test(basic, a_failed_exchange_changes_nothing);
 	suite_add_tcase(suite, basic);
 	suite_add_tcase(suite, tree_rename_case());
