@@ -74,13 +74,17 @@ int evfs_io_pread(int fd, void *data, size_t len, uint64_t offset,
 	return 0;
 }
 
-int evfs_io_write(int fd, const void *data, size_t len, struct evfs_err *err)
+/* offset -1: where the descriptor stands. */
+static int io_write_at(int fd, const uint8_t *data, size_t len, int64_t offset,
+		       struct evfs_err *err)
 {
-	const uint8_t *at = data;
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = write(fd, at + done, len - done);
+		ssize_t n = offset < 0 ?
+				    write(fd, data + done, len - done) :
+				    pwrite(fd, data + done, len - done,
+					   (off_t)(offset + (int64_t)done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -91,26 +95,18 @@ int evfs_io_write(int fd, const void *data, size_t len, struct evfs_err *err)
 	return 0;
 }
 
+int evfs_io_write(int fd, const void *data, size_t len, struct evfs_err *err)
+{
+	return io_write_at(fd, data, len, -1, err);
+}
+
 int evfs_io_pwrite(int fd, const void *data, size_t len, uint64_t offset,
 		   struct evfs_err *err)
 {
 	int rc = io_check_range(offset, len, err);
-	const uint8_t *at = data;
-	size_t done = 0;
 
-	if (rc != 0)
-		return rc;
-	while (done < len) {
-		ssize_t n = pwrite(fd, at + done, len - done,
-				   (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return evfs_err_sys(err, errno, "write");
-		done += (size_t)n;
-	}
-	return 0;
+	return rc != 0 ? rc :
+			 io_write_at(fd, data, len, (int64_t)offset, err);
 }
 
 int evfs_io_read_file(const char *path, size_t size_max, struct evfs_buf *ret,

@@ -186,29 +186,39 @@ int evfs_facts_name_remove(struct evfs_facts *facts, evfs_ino parent,
 
 /* ---- reading ---- */
 
+/* Rows of one directory in the order of a statement whose parameters are the
+ * parent and, where there is one, a name. max: 0 = no limit. */
+static int names_read(struct names_scan *scan, const char *sql_literal,
+		      evfs_ino parent, const void *name, size_t name_len,
+		      size_t max, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int64_t key;
+	int rc = evfs_facts_key(scan->facts, parent, false, &key, err);
+
+	if (rc <= 0)
+		return rc;
+	rc = evfs_db_prepare(scan->facts->meta->db, sql_literal, &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, key);
+	if (name != NULL)
+		sqlite3_bind_blob(stmt, 2, name, (int)name_len, SQLITE_STATIC);
+	scan->left = max == 0 ? SIZE_MAX : max;
+	return names_run(scan, stmt, err);
+}
+
 int evfs_facts_names_at(struct evfs_facts *facts, evfs_ino parent,
 			const void *name, size_t name_len,
 			int (*each)(void *arg, const struct evfs_name_row *row),
 			void *arg, struct evfs_err *err)
 {
-	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-	struct names_scan scan = {
-		.facts = facts, .each = each, .arg = arg, .left = SIZE_MAX
-	};
-	int64_t key;
-	int rc = evfs_facts_key(facts, parent, false, &key, err);
+	struct names_scan scan = { .facts = facts, .each = each, .arg = arg };
 
-	if (rc <= 0)
-		return rc;
-	rc = evfs_db_prepare(facts->meta->db,
-			     "SELECT name, object, link, time, flags "
-			     "FROM name WHERE parent = ?1 AND name = ?2",
-			     &stmt, err);
-	if (rc != 0)
-		return rc;
-	sqlite3_bind_int64(stmt, 1, key);
-	sqlite3_bind_blob(stmt, 2, name, (int)name_len, SQLITE_STATIC);
-	return names_run(&scan, stmt, err);
+	return names_read(&scan,
+			  "SELECT name, object, link, time, flags "
+			  "FROM name WHERE parent = ?1 AND name = ?2",
+			  parent, name, name_len, 0, err);
 }
 
 int evfs_facts_names_after(struct evfs_facts *facts, evfs_ino parent,
@@ -217,50 +227,26 @@ int evfs_facts_names_after(struct evfs_facts *facts, evfs_ino parent,
 				       const struct evfs_name_row *row),
 			   void *arg, struct evfs_err *err)
 {
-	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-	struct names_scan scan = { .facts = facts,
-				   .each = each,
-				   .arg = arg,
-				   .left = max == 0 ? SIZE_MAX : max };
-	int64_t key;
-	int rc = evfs_facts_key(facts, parent, false, &key, err);
+	struct names_scan scan = { .facts = facts, .each = each, .arg = arg };
 
-	if (rc <= 0)
-		return rc;
 	/* No name is empty, so X'' stands for the start. */
-	rc = evfs_db_prepare(facts->meta->db,
-			     "SELECT name, object, link, time, flags "
-			     "FROM name WHERE parent = ?1 AND name > ?2 "
-			     "ORDER BY name",
-			     &stmt, err);
-	if (rc != 0)
-		return rc;
-	sqlite3_bind_int64(stmt, 1, key);
-	sqlite3_bind_blob(stmt, 2, after == NULL ? "" : after,
-			  after == NULL ? 0 : (int)after_len, SQLITE_STATIC);
-	return names_run(&scan, stmt, err);
+	return names_read(&scan,
+			  "SELECT name, object, link, time, flags "
+			  "FROM name WHERE parent = ?1 AND name > ?2 "
+			  "ORDER BY name",
+			  parent, after == NULL ? "" : after,
+			  after == NULL ? 0 : after_len, max, err);
 }
 
 int evfs_facts_subdirs(struct evfs_facts *facts, evfs_ino parent,
 		       int (*each)(void *arg, const struct evfs_name_row *row),
 		       void *arg, struct evfs_err *err)
 {
-	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-	struct names_scan scan = {
-		.facts = facts, .each = each, .arg = arg, .left = SIZE_MAX
-	};
-	int64_t key;
-	int rc = evfs_facts_key(facts, parent, false, &key, err);
+	struct names_scan scan = { .facts = facts, .each = each, .arg = arg };
 
-	if (rc <= 0)
-		return rc;
-	rc = evfs_db_prepare(facts->meta->db,
-			     "SELECT name, object, link, time, 2 FROM name "
-			     "INDEXED BY name_dir "
-			     "WHERE parent = ?1 AND flags = 2 ORDER BY name",
-			     &stmt, err);
-	if (rc != 0)
-		return rc;
-	sqlite3_bind_int64(stmt, 1, key);
-	return names_run(&scan, stmt, err);
+	return names_read(&scan,
+			  "SELECT name, object, link, time, 2 FROM name "
+			  "INDEXED BY name_dir "
+			  "WHERE parent = ?1 AND flags = 2 ORDER BY name",
+			  parent, NULL, 0, 0, err);
 }

@@ -4,24 +4,14 @@
 
 #include "meta/meta.h"
 
-static int require_shown(struct evfs_tx *tx, const struct evfs_spot *spot)
-{
-	if (!spot->exists)
-		return evfs_err_set(tx->err, EVFS_ENOTFOUND,
-				    "no such file or directory");
-	return 0;
-}
-
 /* rm of a plain name takes what is shown under it; rm of a sibling removes
  * that version. */
 static int unlink_shown(struct evfs_tx *tx, const struct evfs_spot *spot)
 {
 	const struct evfs_entry *entry = &spot->entry;
 	evfs_ino dir = spot->dir.members[0];
-	int rc = require_shown(tx, spot);
+	int rc;
 
-	if (rc != 0)
-		return rc;
 	if (entry->kind == EVFS_KIND_DIR)
 		return evfs_err_set(tx->err, EVFS_EISDIR, "is a directory");
 	rc = entry->is_sibling ? evfs_tx_drop_sibling(tx, dir, entry) :
@@ -29,29 +19,13 @@ static int unlink_shown(struct evfs_tx *tx, const struct evfs_spot *spot)
 	return rc == 0 ? evfs_tx_assert_above(tx, dir) : rc;
 }
 
-int evfs_tree_unlink(struct evfs_meta *meta, evfs_ino dir, const char *name,
-		     size_t name_len, struct evfs_err *err)
-{
-	evfs_cleanup_spot struct evfs_spot spot = { 0 };
-	struct evfs_tx tx;
-	int rc;
-
-	evfs_tx_init(&tx, meta, err);
-	rc = evfs_spot_find(&tx, dir, name, name_len, &spot);
-	if (rc == 0)
-		rc = unlink_shown(&tx, &spot);
-	return evfs_tx_finish(&tx, rc);
-}
-
 static int rmdir_shown(struct evfs_tx *tx, const struct evfs_spot *spot)
 {
 	const struct evfs_entry *entry = &spot->entry;
 	evfs_ino dir = spot->dir.members[0];
 	bool empty = false;
-	int rc = require_shown(tx, spot);
+	int rc;
 
-	if (rc != 0)
-		return rc;
 	if (entry->kind != EVFS_KIND_DIR)
 		return evfs_err_set(tx->err, EVFS_ENOTDIR,
 				    "not a directory");
@@ -71,8 +45,12 @@ static int rmdir_shown(struct evfs_tx *tx, const struct evfs_spot *spot)
 	return rc == 0 ? evfs_tx_assert_above(tx, dir) : rc;
 }
 
-int evfs_tree_rmdir(struct evfs_meta *meta, evfs_ino dir, const char *name,
-		    size_t name_len, struct evfs_err *err)
+/* Removes what a name shows, in one transaction. */
+static int remove_name(struct evfs_meta *meta, evfs_ino dir, const char *name,
+		       size_t name_len,
+		       int (*remove_shown)(struct evfs_tx *tx,
+					   const struct evfs_spot *spot),
+		       struct evfs_err *err)
 {
 	evfs_cleanup_spot struct evfs_spot spot = { 0 };
 	struct evfs_tx tx;
@@ -80,7 +58,22 @@ int evfs_tree_rmdir(struct evfs_meta *meta, evfs_ino dir, const char *name,
 
 	evfs_tx_init(&tx, meta, err);
 	rc = evfs_spot_find(&tx, dir, name, name_len, &spot);
+	if (rc == 0 && !spot.exists)
+		rc = evfs_err_set(err, EVFS_ENOTFOUND,
+				  "no such file or directory");
 	if (rc == 0)
-		rc = rmdir_shown(&tx, &spot);
+		rc = remove_shown(&tx, &spot);
 	return evfs_tx_finish(&tx, rc);
+}
+
+int evfs_tree_unlink(struct evfs_meta *meta, evfs_ino dir, const char *name,
+		     size_t name_len, struct evfs_err *err)
+{
+	return remove_name(meta, dir, name, name_len, unlink_shown, err);
+}
+
+int evfs_tree_rmdir(struct evfs_meta *meta, evfs_ino dir, const char *name,
+		    size_t name_len, struct evfs_err *err)
+{
+	return remove_name(meta, dir, name, name_len, rmdir_shown, err);
 }

@@ -386,7 +386,10 @@ int test_link(struct test_replica *replica, const char *path,
 	return rc;
 }
 
-int test_unlink(struct test_replica *replica, const char *path)
+static int remove_path(struct test_replica *replica, const char *path,
+		       int (*remove)(struct evfs_meta *meta, evfs_ino dir,
+				     const char *name, size_t name_len,
+				     struct evfs_err *err))
 {
 	struct test_path where;
 	int rc;
@@ -394,24 +397,20 @@ int test_unlink(struct test_replica *replica, const char *path)
 	evfs_meta_lock(replica->meta);
 	rc = find_locked(replica, path, &where);
 	if (rc == 0)
-		rc = evfs_tree_unlink(replica->meta, where.dir, where.name,
-				      where.len, &replica->err);
+		rc = remove(replica->meta, where.dir, where.name, where.len,
+			    &replica->err);
 	evfs_meta_unlock(replica->meta);
 	return rc;
 }
 
+int test_unlink(struct test_replica *replica, const char *path)
+{
+	return remove_path(replica, path, evfs_tree_unlink);
+}
+
 int test_rmdir(struct test_replica *replica, const char *path)
 {
-	struct test_path where;
-	int rc;
-
-	evfs_meta_lock(replica->meta);
-	rc = find_locked(replica, path, &where);
-	if (rc == 0)
-		rc = evfs_tree_rmdir(replica->meta, where.dir, where.name,
-				     where.len, &replica->err);
-	evfs_meta_unlock(replica->meta);
-	return rc;
+	return remove_path(replica, path, evfs_tree_rmdir);
 }
 
 int test_rename(struct test_replica *replica, const char *path,
