@@ -51,7 +51,8 @@ int evfs_content_new(struct evfs_meta *meta, const char *path,
 	content->in_memory = path == NULL;
 	content->next_queue = 1;
 	content->idle.rescan = true; /* what the last run left */
-	r = evfs_containers_new(path, &content->containers, err);
+	r = evfs_containers_new(path, evfs_meta_env(meta),
+				&content->containers, err);
 	if (r < 0) {
 		evfs_free(content);
 		return r;

@@ -180,11 +180,13 @@ int evfs_content_put_manifest(struct evfs_content *content,
 			      struct evfs_err *err) EVFS_MUST_USE;
 
 /* Verifies a chunk against its name (EVFS_ECORRUPT) and writes it to a
- * container; no lock. Then, meta locked (content), commit makes it known; all
+ * container; no lock. passing: it is one of very many, which leave memory as
+ * soon as they are on disk (base/behind.h); may wait for the disk. Then, meta locked (content), commit makes it known; all
  * contents that it completes are complete from then on. */
 int evfs_content_write_chunk(struct evfs_content *content,
 			     const evfs_hash *chunk, const void *data,
-			     size_t len, struct evfs_content_put **ret,
+			     size_t len, bool passing,
+			     struct evfs_content_put **ret,
 			     struct evfs_err *err) EVFS_MUST_USE;
 
 /* One chunk's bytes, appended to ret; verified. EVFS_EMISSING. Takes the meta
@@ -192,6 +194,14 @@ int evfs_content_write_chunk(struct evfs_content *content,
 int evfs_content_read_chunk(struct evfs_content *content,
 			    const evfs_hash *chunk, struct evfs_buf *ret,
 			    struct evfs_err *err) EVFS_MUST_USE;
+
+/* The same for somebody who verifies it himself: bytes that this process has
+ * hashed and written a short while ago (EVFS_CONTAINER_FRESH_NS) are not hashed
+ * once more. */
+int evfs_content_read_chunk_unchecked(struct evfs_content *content,
+				      const evfs_hash *chunk,
+				      struct evfs_buf *ret,
+				      struct evfs_err *err) EVFS_MUST_USE;
 
 /* What is lacking of one content: first its manifest (*ret_manifest), then up
  * to max chunk hashes with lengths. n = 0 and no manifest: complete. Meta

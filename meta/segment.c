@@ -17,8 +17,8 @@
 
 #define SEGMENT_VERSION 1u
 
-int evfs_containers_new(const char *dir, struct evfs_containers **ret,
-			struct evfs_err *err)
+int evfs_containers_new(const char *dir, const struct evfs_env *env,
+			struct evfs_containers **ret, struct evfs_err *err)
 {
 	struct evfs_containers *set = evfs_calloc(1, sizeof(*set));
 
@@ -33,6 +33,8 @@ int evfs_containers_new(const char *dir, struct evfs_containers **ret,
 		}
 	}
 	pthread_mutex_init(&set->mutex, NULL);
+	pthread_cond_init(&set->pass_over, NULL);
+	set->env = env;
 	set->next_id = 1;
 	*ret = set;
 	return 0;
@@ -55,6 +57,7 @@ void evfs_containers_free(struct evfs_containers *set)
 		assert(!is_needed_locked(last));
 		evfs_containers_forget_locked(set, set->n - 1);
 	}
+	pthread_cond_destroy(&set->pass_over);
 	pthread_mutex_destroy(&set->mutex);
 	evfs_free(set->all);
 	evfs_free(set->dir);
@@ -224,6 +227,40 @@ void evfs_container_unpin(struct evfs_containers *set,
 	pthread_mutex_unlock(&set->mutex);
 }
 
+/* ---- freshness ---- */
+
+static uint64_t now_ns(const struct evfs_containers *set)
+{
+	return set->env->mono_ns(set->env->ctx);
+}
+
+/* Bytes at `from` are written now. A stretch of time counts from its start, so
+ * that nothing is called fresh for longer than it may. */
+static void freshen_locked(struct evfs_containers *set,
+			   struct evfs_container *container, uint64_t from)
+{
+	uint64_t now = now_ns(set);
+
+	if (container->fresh_ns != 0 &&
+	    now - container->fresh_ns < EVFS_CONTAINER_FRESH_NS)
+		return;
+	container->fresh_from = from;
+	container->fresh_ns = now;
+}
+
+bool evfs_container_is_fresh(struct evfs_containers *set,
+			     const struct evfs_container *container,
+			     uint64_t offset)
+{
+	bool fresh;
+
+	pthread_mutex_lock(&set->mutex);
+	fresh = container->fresh_ns != 0 && offset >= container->fresh_from &&
+		now_ns(set) - container->fresh_ns < EVFS_CONTAINER_FRESH_NS;
+	pthread_mutex_unlock(&set->mutex);
+	return fresh;
+}
+
 /* ---- writing ---- */
 
 static int write_memory_locked(struct evfs_container *container,
@@ -376,6 +413,7 @@ int evfs_containers_append(struct evfs_containers *set, const evfs_hash *hash,
 		return r;
 	}
 	start = container->end;
+	freshen_locked(set, container, start);
 	container->end += sizeof(header) + len;
 	container->pins++;
 	if (set->dir) {
@@ -434,6 +472,7 @@ static int adopt_locked(struct evfs_containers *set, const char *path,
 		return evfs_err_sys(err, sys, "content: adopt");
 	}
 	container->pins++;
+	freshen_locked(set, container, 0);
 	set->dir_dirty[EVFS_CONTAINER_BLOB] = true;
 	evfs_container_mark_dirty_locked(set, container);
 	*ret = container;

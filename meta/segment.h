@@ -20,12 +20,14 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/env.h"
 #include "base/err.h"
 #include "base/hash.h"
 
 #define EVFS_SEGMENT_HEADER 16u
 #define EVFS_SEGMENT_RECORD 40u
 #define EVFS_SEGMENT_FULL (64u << 20) /* a segment of this size is closed */
+#define EVFS_CONTAINER_FRESH_NS (600 * (uint64_t)1000000000)
 
 enum evfs_container_kind {
 	EVFS_CONTAINER_SEGMENT = 1,
@@ -36,8 +38,9 @@ struct evfs_containers; /* all of a store */
 struct evfs_container;  /* one; stays valid while pinned */
 
 /* dir: where "segments" and "blobs" are, made when first needed; NULL: held in
- * memory. */
-int evfs_containers_new(const char *dir, struct evfs_containers **ret,
+ * memory. env is borrowed. */
+int evfs_containers_new(const char *dir, const struct evfs_env *env,
+			struct evfs_containers **ret,
 			struct evfs_err *err) EVFS_MUST_USE;
 void evfs_containers_free(struct evfs_containers *set); /* NULL is fine */
 
@@ -74,11 +77,22 @@ int evfs_containers_append(struct evfs_containers *set, const evfs_hash *hash,
 			   struct evfs_container **ret, uint64_t *ret_offset,
 			   struct evfs_err *err) EVFS_MUST_USE;
 
+/* What was appended to this container so far is not read again soon: it goes
+ * to the disk now, and from memory when it is there. */
+void evfs_container_pass(struct evfs_containers *set,
+			 struct evfs_container *container);
+
 /* Takes over a file by renaming it; *ret is pinned. EVFS_EUNSUPPORTED: not
  * possible here (another file system, or a store in memory). */
 int evfs_containers_adopt(struct evfs_containers *set, const char *path,
 			  uint64_t size, struct evfs_container **ret,
 			  struct evfs_err *err) EVFS_MUST_USE;
+
+/* Was what is at offset written, and so hashed, by this process less than
+ * EVFS_CONTAINER_FRESH_NS ago? */
+bool evfs_container_is_fresh(struct evfs_containers *set,
+			     const struct evfs_container *container,
+			     uint64_t offset);
 
 /* EVFS_ECORRUPT: shorter than it should be, or unreadable. */
 int evfs_container_read(struct evfs_containers *set,

@@ -256,6 +256,44 @@ int evfs_container_punch(struct evfs_containers *set,
 	return r;
 }
 
+/* ---- write-behind ---- */
+
+/* The length so far; 0: there is nothing to do, or another thread is at it. */
+static uint64_t pass_begin(struct evfs_containers *set,
+			   struct evfs_container *container)
+{
+	uint64_t end = 0;
+
+	pthread_mutex_lock(&set->mutex);
+	if (set->dir && !container->passing && !container->failed &&
+	    !container->lost &&
+	    evfs_container_open_fd_locked(set, container, NULL) == 0) {
+		container->passing = container->passed = true;
+		end = container->end;
+	}
+	pthread_mutex_unlock(&set->mutex);
+	return end;
+}
+
+void evfs_container_pass(struct evfs_containers *set,
+			 struct evfs_container *container)
+{
+	uint64_t end = pass_begin(set, container);
+	bool good;
+
+	if (end == 0)
+		return;
+	good = evfs_behind(container->fd, &container->behind, end);
+	pthread_mutex_lock(&set->mutex);
+	container->passing = false;
+	container->passes++;
+	if (!good)
+		container->lost = true;
+	container->fd_uses--;
+	pthread_cond_broadcast(&set->pass_over);
+	pthread_mutex_unlock(&set->mutex);
+}
+
 /* ---- syncing ---- */
 
 void evfs_container_mark_dirty_locked(struct evfs_containers *set,
@@ -300,7 +338,7 @@ void evfs_container_unmark_dirty_locked(struct evfs_containers *set,
  * caller. */
 static int take_dirty(struct evfs_containers *set,
 		      struct evfs_container **ret, uint64_t *ret_end,
-		      struct evfs_err *err)
+		      bool *ret_passed, struct evfs_err *err)
 {
 	struct evfs_container *container;
 	int r;
@@ -318,6 +356,8 @@ static int take_dirty(struct evfs_containers *set,
 			set->dirty_tail = NULL;
 		set->n_dirty--;
 		container->dirty = false;
+		*ret_passed = container->passed;
+		container->passed = false;
 		*ret_end = container->end;
 		*ret = container;
 	}
@@ -346,13 +386,32 @@ static int write_again(int fd, uint64_t id, uint64_t from, uint64_t end,
 	return r;
 }
 
+/* Has the write-behind met an error that fdatasync does not tell any more? One
+ * that is under way may be at it now. */
+static bool was_lost(struct evfs_containers *set,
+		     struct evfs_container *container)
+{
+	unsigned before;
+	bool lost;
+
+	pthread_mutex_lock(&set->mutex);
+	before = container->passes;
+	while (container->passing && container->passes == before)
+		pthread_cond_wait(&set->pass_over, &set->mutex);
+	lost = container->lost;
+	container->lost = false;
+	pthread_mutex_unlock(&set->mutex);
+	return lost;
+}
+
 static int sync_one(struct evfs_containers *set, struct evfs_err *err)
 {
 	struct evfs_container *container = NULL;
+	bool passed = false;
 	uint64_t end = 0;
 	int r;
 
-	r = take_dirty(set, &container, &end, err);
+	r = take_dirty(set, &container, &end, &passed, err);
 	if (r < 0 || !container)
 		return r;
 	if (container->failed)
@@ -361,6 +420,12 @@ static int sync_one(struct evfs_containers *set, struct evfs_err *err)
 	if (r == 0 && fdatasync(container->fd) < 0)
 		r = evfs_err_sys(err, errno, "content: sync container %llu",
 				 (unsigned long long)container->id);
+	if (was_lost(set, container) && r == 0)
+		r = evfs_err_set(err, EVFS_EIO,
+				 "content: write to container %llu",
+				 (unsigned long long)container->id);
+	if (r == 0 && passed)
+		(void)posix_fadvise(container->fd, 0, 0, POSIX_FADV_DONTNEED);
 	pthread_mutex_lock(&set->mutex);
 	container->fd_uses--;
 	container->failed = r < 0;

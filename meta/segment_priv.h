@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "base/behind.h"
 #include "meta/segment.h"
 
 #define EVFS_CONTAINER_FDS_MAX 256u /* kept open, as far as not in use */
@@ -19,6 +20,14 @@ struct evfs_container {
 	int fd;            /* -1: closed */
 	unsigned fd_uses;  /* who has the descriptor in hand */
 	uint64_t fd_time;  /* of its last use; the oldest is closed first */
+	uint64_t fresh_from; /* what is behind it was written at, */
+	uint64_t fresh_ns; /* or soon after, this time; 0 = by others */
+	struct evfs_behind behind; /* how far it was passed */
+	bool passing;      /* that is under way */
+	unsigned passes;   /* how often it was */
+	bool passed;       /* the rest leaves memory after the next sync */
+	bool lost;         /* it met a failed write, which the kernel does not
+	                    * tell a second time */
 	bool dirty;        /* in the queue for the next sync */
 	bool failed;       /* a sync failed: write again before the next */
 	struct evfs_container *dirty_next; /* queue; pinned by it */
@@ -28,7 +37,9 @@ struct evfs_container {
 
 struct evfs_containers {
 	pthread_mutex_t mutex; /* protects all below */
+	pthread_cond_t pass_over; /* a container's `passes` went up */
 	char *dir;             /* owned; NULL: in memory; constant */
+	const struct evfs_env *env; /* borrowed; constant */
 	struct evfs_container **all; /* owned, sorted by id */
 	size_t n, cap;         /* of all */
 	struct evfs_container *current; /* takes appends; may be NULL */

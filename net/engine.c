@@ -321,6 +321,20 @@ void evfs_engine_members_changed(struct evfs_engine *engine)
 	(void)run(engine);
 }
 
+void evfs_engine_on_task(struct evfs_engine *engine,
+			 void (*submit)(void *ctx, struct evfs_task *task),
+			 void *ctx)
+{
+	engine->submit = submit;
+	engine->submit_ctx = ctx;
+}
+
+void evfs_engine_task_done(struct evfs_engine *engine, struct evfs_task *task)
+{
+	task->done(task, engine);
+	(void)run(engine);
+}
+
 uint64_t evfs_engine_tick(struct evfs_engine *engine)
 {
 	return run(engine);

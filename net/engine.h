@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "meta/members.h"
 #include "meta/meta.h"
+#include "net/background.h"
 #include "net/transport.h"
 
 #define EVFS_PROTOCOL_VERSION 1
@@ -28,6 +29,13 @@ int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
 		    struct evfs_engine **ret,
 		    struct evfs_err *err) EVFS_MUST_USE;
 void evfs_engine_free(struct evfs_engine *engine); /* closes connections */
+
+/* Where tasks go that take their time, each to come back through
+ * evfs_engine_task_done(); before the first event. Without it they run at
+ * once, within the event that makes them. */
+void evfs_engine_on_task(struct evfs_engine *engine,
+			 void (*submit)(void *ctx, struct evfs_task *task),
+			 void *ctx);
 
 /* ---- events ---- */
 
@@ -52,6 +60,8 @@ void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 void evfs_engine_members_changed(struct evfs_engine *engine);
 /* A setting changed. */
 void evfs_engine_config_changed(struct evfs_engine *engine);
+/* A task that was submitted has run. */
+void evfs_engine_task_done(struct evfs_engine *engine, struct evfs_task *task);
 /* Does what is due; returns the monotonic time (ns) to be called again at.
  * Events change that time: call it after every round of them, too. */
 uint64_t evfs_engine_tick(struct evfs_engine *engine);

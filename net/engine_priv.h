@@ -134,6 +134,8 @@ struct evfs_engine {
 	bool changed; /* tell the listener at the end of the event */
 	void (*on_change)(void *ctx);
 	void *on_change_ctx;
+	void (*submit)(void *ctx, struct evfs_task *task); /* NULL: inline */
+	void *submit_ctx;
 };
 
 static inline uint64_t evfs_engine_now(const struct evfs_engine *engine)

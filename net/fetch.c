@@ -5,12 +5,7 @@
  * no is not asked again for that content until it has news. A job that nobody
  * can do is dropped; the store still wants the content, and a later look finds
  * it again. Somebody who waits for it is told at once.
- *
- * What arrived lies in a container, checked, and is committed in groups: a
- * commit costs the disk a sync or two, and this thread waits while the content
- * is synced. A group ends when a job has all that it asked for, so nothing that
- * is whole waits; else by its size or its age. Nothing but a few numbers is
- * kept in memory meanwhile, and a crash costs at most that group again. */
+ */
 #include "net/fetch.h"
 
 #include <string.h>
@@ -53,6 +48,7 @@ struct evfs_fetch_flight {
 	uint32_t len;
 	struct evfs_session *session;
 	struct evfs_fetch_job *job;
+	uint64_t storing; /* it arrived, under this ticket; 0 = not yet */
 	UT_hash_handle hh;
 };
 
@@ -288,51 +284,10 @@ static void give_up_session(struct evfs_engine *engine,
 /* ---- what arrived ---- */
 
 /* The store cannot take more (disk full): the session is not to blame. */
-static void rest(struct evfs_engine *engine, const struct evfs_err *err)
+void evfs_fetch_rest(struct evfs_engine *engine, const struct evfs_err *err)
 {
 	evfs_log(EVFS_LOG_ERROR, "content from peers: err=%s", err->msg);
 	engine->fetch.rest_ns = evfs_engine_now(engine) + 5 * EVFS_SECOND;
-}
-
-static void commit_puts(struct evfs_engine *engine)
-{
-	struct evfs_fetch *fetch = &engine->fetch;
-	struct evfs_err err = { 0 };
-	size_t i;
-	int r = 0;
-
-	if (fetch->n_puts == 0)
-		return;
-	evfs_meta_lock_content(engine->meta);
-	for (i = 0; i < fetch->n_puts; i++) {
-		if (r == 0)
-			r = evfs_content_commit(engine->content, fetch->puts[i],
-						&err);
-		else
-			evfs_content_put_drop(engine->content, fetch->puts[i]);
-	}
-	evfs_meta_unlock(engine->meta);
-	evfs_content_tell_arrived(engine->content);
-	fetch->n_puts = 0;
-	fetch->put_bytes = 0;
-	fetch->put_due = false;
-	engine->changed = true;
-	if (r < 0)
-		rest(engine, &err);
-}
-
-void evfs_fetch_commit(struct evfs_engine *engine, uint64_t now_ns,
-		       uint64_t *next_ns)
-{
-	struct evfs_fetch *fetch = &engine->fetch;
-	uint64_t due_ns = fetch->put_ns + EVFS_FETCH_GROUP_NS;
-
-	if (fetch->n_puts == 0)
-		fetch->put_due = false;
-	else if (fetch->put_due || now_ns >= due_ns)
-		commit_puts(engine);
-	else
-		evfs_engine_lower(next_ns, due_ns);
 }
 
 /* ---- one job ---- */
@@ -352,7 +307,7 @@ static bool list_chunks(struct evfs_engine *engine, struct evfs_fetch_job *job,
 		job->done = true;
 		return false;
 	}
-	commit_puts(engine); /* what is here shall not be listed */
+	evfs_fetch_commit_all(engine); /* what is here shall not be listed */
 	evfs_meta_lock(engine->meta);
 	r = evfs_content_has(engine->content, &job->name, &whole, NULL);
 	if (r == 0 && !whole)
@@ -593,56 +548,53 @@ void evfs_fetch_urgent(struct evfs_engine *engine, const evfs_hash *name,
 
 /* ---- answers ---- */
 
-static int keep_put(struct evfs_engine *engine, struct evfs_content_put *put,
-		    size_t len, struct evfs_err *err)
-{
-	struct evfs_fetch *fetch = &engine->fetch;
-
-	if (evfs_grow((void **)&fetch->puts, fetch->n_puts, &fetch->cap_puts,
-		      sizeof(struct evfs_content_put *)) < 0) {
-		evfs_content_put_drop(engine->content, put);
-		return evfs_err_set(err, EVFS_ENOMEM, "chunk: out of memory");
-	}
-	if (fetch->n_puts == 0)
-		fetch->put_ns = evfs_engine_now(engine);
-	fetch->puts[fetch->n_puts++] = put;
-	fetch->put_bytes += len;
-	if (fetch->put_bytes >= EVFS_FETCH_GROUP)
-		commit_puts(engine);
-	return 0;
-}
-
 int evfs_fetch_chunk(struct evfs_engine *engine, struct evfs_session *session,
-		     const Evfs__Wire__Chunk *chunk, struct evfs_err *err)
+		     Evfs__Wire__Chunk *chunk, struct evfs_err *err)
 {
 	evfs_hash hash = evfs_wire_hash(&chunk->hash, 0);
 	struct evfs_fetch_flight *flight = find_flight(&engine->fetch, &hash);
-	struct evfs_content_put *put;
-	struct evfs_err why = { 0 };
-	struct evfs_fetch_job *job;
-	int r;
+	struct evfs_fetch_chunk arrived = {
+		.hash = hash,
+		.node = session->node,
+		.len = chunk->data.len,
+	};
 
-	if (flight == NULL || flight->session != session)
+	if (flight == NULL || flight->session != session ||
+	    flight->storing != 0)
 		return 0; /* given up meanwhile */
 	session->answer_ns = evfs_engine_now(engine);
-	job = flight->job;
-	end_flight(&engine->fetch, flight);
-	r = evfs_content_write_chunk(engine->content, &hash, chunk->data.data,
-				     chunk->data.len, &put, &why);
-	if (r == EVFS_ECORRUPT) {
+	flight->storing = arrived.ticket = ++engine->fetch.last_ticket;
+	arrived.of_size = flight->job->size;
+	arrived.data = evfs_steal(chunk->data.data);
+	chunk->data.len = 0;
+	return evfs_fetch_store(engine, &arrived, err);
+}
+
+void evfs_fetch_stored(struct evfs_engine *engine,
+		       const struct evfs_fetch_chunk *chunk,
+		       const struct evfs_err *why)
+{
+	struct evfs_fetch_flight *flight =
+		find_flight(&engine->fetch, &chunk->hash);
+	struct evfs_fetch_job *job = NULL;
+
+	/* Else the session is over, and maybe others were asked. */
+	if (flight != NULL && flight->storing == chunk->ticket) {
+		flight->session->answer_ns = evfs_engine_now(engine);
+		job = flight->job;
+		end_flight(&engine->fetch, flight);
+	}
+	if (why->code == EVFS_ECORRUPT) {
 		engine->chunks_corrupt++;
 		evfs_log(EVFS_LOG_WARN,
 			 "damaged chunk refused: peer=%016llx "
 			 "err=%s",
-			 (unsigned long long)session->node, why.msg);
-		note_no(job, session->node);
-		return 0;
+			 (unsigned long long)chunk->node, why->msg);
+		if (job != NULL)
+			note_no(job, chunk->node);
+	} else if (why->code != 0) {
+		evfs_fetch_rest(engine, why);
 	}
-	if (r < 0) {
-		rest(engine, &why);
-		return 0;
-	}
-	return keep_put(engine, put, chunk->data.len, err);
 }
 
 int evfs_fetch_no_chunk(struct evfs_engine *engine,
@@ -692,7 +644,7 @@ static void take_manifest(struct evfs_engine *engine,
 			 (unsigned long long)node, why.msg);
 		note_no(job, node);
 	} else if (r < 0) {
-		rest(engine, &why);
+		evfs_fetch_rest(engine, &why);
 	}
 }
 

@@ -35,6 +35,7 @@ struct evfs_fetch {
 	struct evfs_content_put **puts;	   /* owned; chunks not committed */
 	size_t n_puts, cap_puts;
 	size_t put_bytes;
+	uint64_t last_ticket; /* of a chunk that is being stored */
 	uint64_t put_ns; /* when the first of them arrived */
 	bool put_due;	 /* a job has all it asked for: not to wait */
 	uint64_t rest_ns; /* nothing before: the store failed */
@@ -61,13 +62,41 @@ int evfs_fetch_manifest(struct evfs_engine *engine,
 			struct evfs_session *session,
 			const Evfs__Wire__Manifest *manifest,
 			struct evfs_err *err) EVFS_MUST_USE;
+/* Takes the data out of the message. */
 int evfs_fetch_chunk(struct evfs_engine *engine, struct evfs_session *session,
-		     const Evfs__Wire__Chunk *chunk,
+		     Evfs__Wire__Chunk *chunk,
 		     struct evfs_err *err) EVFS_MUST_USE;
 int evfs_fetch_no_chunk(struct evfs_engine *engine,
 			struct evfs_session *session,
 			const Evfs__Wire__NoChunk *no_chunk,
 			struct evfs_err *err) EVFS_MUST_USE;
 void evfs_fetch_fini(struct evfs_engine *engine);
+
+/* ---- net/fetch_store.c ---- */
+
+/* A chunk that arrived. */
+struct evfs_fetch_chunk {
+	evfs_hash hash;   /* as which it was asked for */
+	uint64_t ticket;  /* names the request */
+	uint64_t node;    /* who sent it */
+	uint64_t of_size; /* of the content that it was asked for */
+	uint8_t *data;    /* not verified */
+	size_t len;
+};
+
+/* Verifies and writes it, elsewhere if possible; takes the data. What came of
+ * it is told to evfs_fetch_stored(). */
+int evfs_fetch_store(struct evfs_engine *engine,
+		     const struct evfs_fetch_chunk *chunk,
+		     struct evfs_err *err) EVFS_MUST_USE;
+/* It is written, and becomes known with the next group; or, with a code in
+ * why, is not. The request is over. */
+void evfs_fetch_stored(struct evfs_engine *engine,
+		       const struct evfs_fetch_chunk *chunk,
+		       const struct evfs_err *why);
+/* Makes all that was written known now. */
+void evfs_fetch_commit_all(struct evfs_engine *engine);
+/* The store cannot take more (disk full): no requests for a while. */
+void evfs_fetch_rest(struct evfs_engine *engine, const struct evfs_err *err);
 
 #endif

@@ -461,6 +461,9 @@ static void dispatch(struct evfs_loop *loop, struct evfs_loop_event *event)
 	case EVFS_LOOP_DURABLE:
 		ev_durable(loop, event);
 		break;
+	case EVFS_LOOP_TASK:
+		evfs_loop_task(loop, event);
+		break;
 	case EVFS_LOOP_CALL:
 	default:
 		event->call(event->arg);
@@ -559,6 +562,10 @@ void evfs_loop_attach(struct evfs_loop *loop, unsigned i,
 	struct evfs_loop_conn *conn;
 	unsigned k;
 
+	if (engine != NULL)
+		evfs_engine_on_task(engine, evfs_loop_submit, node);
+	else if (node->engine != NULL)
+		evfs_loop_end_tasks(node);
 	node->engine = engine;
 	node->life++;
 	node->news = false;

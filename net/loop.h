@@ -44,8 +44,8 @@ const struct evfs_env *evfs_loop_env(struct evfs_loop *loop, unsigned i);
 void evfs_loop_set_skew(struct evfs_loop *loop, unsigned i, int64_t skew_ns);
 const struct evfs_transport *evfs_loop_transport(struct evfs_loop *loop,
 						 unsigned i);
-/* The engine that runs there now; NULL: none (its connections are torn, and
- * nothing more is told to it). */
+/* The engine that runs there now; NULL, before it is freed: none (its
+ * connections are torn, its tasks end, and nothing more is told to it). */
 void evfs_loop_attach(struct evfs_loop *loop, unsigned i,
 		      struct evfs_engine *engine);
 

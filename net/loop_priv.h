@@ -46,6 +46,7 @@ enum evfs_loop_event_kind {
 	EVFS_LOOP_CLOSED,
 	EVFS_LOOP_UNSTALL,
 	EVFS_LOOP_DURABLE,
+	EVFS_LOOP_TASK,
 	EVFS_LOOP_CALL
 };
 
@@ -73,6 +74,7 @@ struct evfs_loop_node {
 	uint64_t rng;
 	int64_t skew_ns;
 	bool news; /* a DURABLE event is under way */
+	struct evfs_task *tasks; /* of the engine, oldest first */
 	struct evfs_env env;
 	struct evfs_transport transport;
 };
@@ -94,6 +96,16 @@ struct evfs_loop {
 uint64_t evfs_loop_mix(uint64_t *state);
 uint64_t evfs_loop_below(struct evfs_loop *loop, uint64_t n);
 uint64_t evfs_loop_delay(struct evfs_loop *loop);
+
+/* ---- net/loop_task.c ---- */
+
+/* For the engine; ctx: the node. */
+void evfs_loop_submit(void *ctx, struct evfs_task *task);
+/* A TASK event. */
+void evfs_loop_task(struct evfs_loop *loop,
+		    const struct evfs_loop_event *event);
+/* The engine goes: its tasks end now, and nothing follows from them. */
+void evfs_loop_end_tasks(struct evfs_loop_node *node);
 
 /* Adds an event, not before now; borrowed. Ends the program when out of
  * memory: a test has nothing left to say then. */

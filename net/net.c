@@ -151,6 +151,18 @@ static void on_frame(void *ctx, evfs_conn conn, const char *secret,
 		evfs_engine_members_changed(net->engine);
 }
 
+static void submit_task(void *ctx, struct evfs_task *task)
+{
+	struct evfs_net *net = ctx;
+
+	evfs_background_submit(net->background, task);
+}
+
+static void on_task_over(void *ctx)
+{
+	evfs_net_wake(ctx);
+}
+
 /* Signals are for the daemon's main thread. */
 static int start_thread(struct evfs_net *net)
 {
@@ -170,6 +182,7 @@ static void net_free(struct evfs_net *net)
 {
 	if (net->engine)
 		evfs_engine_free(net->engine);
+	evfs_background_free(net->background);
 	evfs_ssh_free(net->ssh);
 	if (net->wake_fd >= 0)
 		close(net->wake_fd);
@@ -235,6 +248,11 @@ static int open_parts(struct evfs_net *net,
 	if (!rc)
 		rc = evfs_engine_new(net->meta, net->env, &net->transport,
 				     &net->engine, err);
+	if (!rc)
+		rc = evfs_background_start(on_task_over, net,
+					   &net->background, err);
+	if (!rc)
+		evfs_engine_on_task(net->engine, submit_task, net);
 	return rc;
 }
 

@@ -83,6 +83,20 @@ static void run_news(struct evfs_net *net)
 	evfs_free(urgents);
 }
 
+/* ---- tasks ---- */
+
+static void run_done(struct evfs_net *net)
+{
+	struct evfs_task *task = evfs_background_take(net->background);
+
+	while (task) {
+		struct evfs_task *next = task->next;
+
+		evfs_engine_task_done(net->engine, task);
+		task = next;
+	}
+}
+
 /* ---- calls ---- */
 
 void evfs_net_call(struct evfs_net *net,
@@ -292,6 +306,7 @@ static int poll_once(struct evfs_net *net, uint64_t until_ns)
 	}
 	run_calls(net);
 	run_news(net);
+	run_done(net);
 	run_watches(net, &net->fds[1], n_watches);
 	evfs_ssh_process(net->ssh, &net->fds[1 + n_watches], n_ssh);
 	return 0;
@@ -325,6 +340,8 @@ void *evfs_net_run(void *arg)
 		run_round(net);
 	}
 	run_calls(net);
+	evfs_background_stop(net->background);
+	run_done(net);
 	evfs_engine_free(net->engine); /* closes its connections */
 	net->engine = NULL;
 	evfs_ssh_shut(net->ssh);

@@ -9,6 +9,7 @@
 
 #include "meta/content.h"
 #include "meta/feed.h"
+#include "net/background.h"
 #include "net/net.h"
 #include "net/ssh.h"
 
@@ -36,6 +37,7 @@ struct evfs_net {
 	struct evfs_meta *meta;      /* borrowed */
 	const struct evfs_env *env;  /* borrowed from meta */
 	struct evfs_engine *engine;  /* owned; network thread */
+	struct evfs_background *background; /* owned; its tasks */
 	struct evfs_ssh *ssh;        /* owned; network thread */
 	struct evfs_ssh_events events;
 	struct evfs_transport transport;

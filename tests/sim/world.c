@@ -202,8 +202,8 @@ void sim_fini(struct sim *sim)
 		struct sim_replica *r = &sim->replicas[i];
 
 		sim_close_handles(r);
-		evfs_engine_free(r->engine);
 		evfs_loop_attach(sim->loop, i, NULL);
+		evfs_engine_free(r->engine);
 		evfs_feed_remove(r->meta, &r->listener);
 		evfs_meta_close(r->meta);
 		evfs_buf_fini(&r->view);

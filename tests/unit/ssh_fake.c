@@ -314,6 +314,21 @@ void evfs_engine_members_changed(struct evfs_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+/* This one has no tasks. */
+void evfs_engine_on_task(struct evfs_engine *engine,
+			 void (*submit)(void *ctx, struct evfs_task *task),
+			 void *ctx)
+{
+	(void)engine;
+	(void)submit;
+	(void)ctx;
+}
+
+void evfs_engine_task_done(struct evfs_engine *engine, struct evfs_task *task)
+{
+	task->done(task, engine);
+}
+
 uint64_t evfs_engine_tick(struct evfs_engine *engine)
 {
 	(void)engine;

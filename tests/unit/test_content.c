@@ -297,7 +297,8 @@ static void transfer(struct world *from, struct world *to,
 			ck_assert_uint_eq(buf.len, wants[i].len);
 			r = evfs_content_write_chunk(to->content,
 						     &wants[i].chunk, buf.data,
-						     buf.len, &put, &to->err);
+						     buf.len, i % 2 == 0, &put,
+						     &to->err);
 			ck_assert_msg(r == 0, "%s", to->err.msg);
 			world_commit(to, put, false);
 		}
@@ -391,9 +392,9 @@ START_TEST(lies_are_refused)
 			 EVFS_ECORRUPT);
 	evfs_meta_unlock(to.meta);
 	ck_assert_int_eq(evfs_content_write_chunk(to.content, &name, data, 100,
-						  &put, NULL), EVFS_ECORRUPT);
+						  false, &put, NULL), EVFS_ECORRUPT);
 	ck_assert_int_eq(evfs_content_write_chunk(to.content, &single, data, 0,
-						  &put, NULL), EVFS_ECORRUPT);
+						  false, &put, NULL), EVFS_ECORRUPT);
 	/* "It is one chunk", said of what is not: the true bytes win. */
 	evfs_meta_lock_content(to.meta);
 	r = evfs_content_lacks(to.content, &name, 3 * MIB + 1, NULL, 0, &n,
@@ -487,6 +488,37 @@ START_TEST(damage_is_found_and_mended)
 	ck_assert_int_eq(verify(&world), 0);
 	ck_assert_int_eq(world_faults(&world), 0);
 	world_close(&good);
+	world_close(&world);
+	free(data);
+}
+END_TEST
+
+/* What was hashed here a short while ago goes out as it lies there; what an
+ * earlier run has written is checked. */
+START_TEST(damage_under_unchecked_reading)
+{
+	uint8_t *data = world_bytes(30000, 1);
+	struct evfs_buf buf = { 0 };
+	struct world world;
+	evfs_hash name;
+
+	world_open(&world, false);
+	name = world_put(&world, data, 30000, true);
+	world_sync(&world);
+	damage(&world, "segments");
+	ck_assert_int_eq(evfs_content_read_chunk_unchecked(world.content, &name,
+							   &buf, NULL), 0);
+	ck_assert_uint_eq(buf.len, 30000);
+	ck_assert_int_ne(memcmp(buf.data, data, 30000), 0);
+	ck_assert_uint_eq(world_stats(&world).corrupt, 0);
+	evfs_buf_clear(&buf);
+	world_reopen(&world);
+	ck_assert_int_eq(evfs_content_read_chunk_unchecked(world.content, &name,
+							   &buf, NULL),
+			 EVFS_ECORRUPT);
+	ck_assert_uint_eq(buf.len, 0);
+	ck_assert_uint_eq(world_stats(&world).corrupt, 1);
+	evfs_buf_fini(&buf);
 	world_close(&world);
 	free(data);
 }
@@ -678,6 +710,7 @@ int main(void)
 	tcase_add_loop_test(tcase, content_is_transferred, 0, 2);
 	tcase_add_test(tcase, lies_are_refused);
 	tcase_add_test(tcase, damage_is_found_and_mended);
+	tcase_add_test(tcase, damage_under_unchecked_reading);
 	tcase_add_test(tcase, damage_that_heals);
 	tcase_add_test(tcase, short_container_is_noticed);
 	tcase_add_loop_test(tcase, nothing_is_here, 0, 2);

@@ -562,7 +562,8 @@ START_TEST(scan_finds_records)
 	uint64_t at = 0, offset;
 	int n = 0, r;
 
-	ck_assert_int_eq(evfs_containers_new(NULL, &set, NULL), 0);
+	ck_assert_int_eq(evfs_containers_new(NULL, evfs_env_system(), &set,
+					     NULL), 0);
 	for (size_t i = 0; i < 3; i++) {
 		evfs_hash hash = { { (uint8_t)(i + 1) } };
 
@@ -589,6 +590,48 @@ START_TEST(scan_finds_records)
 }
 END_TEST
 
+static uint64_t clock_ns; /* of clock_env */
+
+static uint64_t clock_read(void *ctx)
+{
+	(void)ctx;
+	return clock_ns;
+}
+
+/* Bytes are fresh for a time after they were written, those that lay there
+ * before the first of them was written never. */
+START_TEST(freshness_ends)
+{
+	const struct evfs_env env = { .mono_ns = clock_read };
+	const evfs_hash hash = { { 1 } };
+	struct evfs_container *container;
+	struct evfs_containers *set;
+	uint64_t old, at, late;
+
+	clock_ns = 1;
+	ck_assert_int_eq(evfs_containers_new(NULL, &env, &set, NULL), 0);
+	ck_assert_int_eq(evfs_containers_append(set, &hash, "old", 3,
+						&container, &old, NULL), 0);
+	ck_assert(evfs_container_is_fresh(set, container, old));
+	evfs_container_unpin(set, container);
+	clock_ns += EVFS_CONTAINER_FRESH_NS;
+	ck_assert(!evfs_container_is_fresh(set, container, old));
+	ck_assert_int_eq(evfs_containers_append(set, &hash, "new", 3,
+						&container, &at, NULL), 0);
+	evfs_container_unpin(set, container);
+	ck_assert(!evfs_container_is_fresh(set, container, old));
+	ck_assert(evfs_container_is_fresh(set, container, at));
+	clock_ns += EVFS_CONTAINER_FRESH_NS - 1;
+	ck_assert_int_eq(evfs_containers_append(set, &hash, "newer", 5,
+						&container, &late, NULL), 0);
+	evfs_container_unpin(set, container);
+	ck_assert(evfs_container_is_fresh(set, container, at));
+	clock_ns++;
+	ck_assert(!evfs_container_is_fresh(set, container, at));
+	evfs_containers_free(set);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("content_gc");
@@ -607,6 +650,7 @@ int main(void)
 	tcase_add_loop_test(tcase, random_history, 0, 6);
 	tcase_add_test(tcase, disk_is_full);
 	tcase_add_test(tcase, scan_finds_records);
+	tcase_add_test(tcase, freshness_ends);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
