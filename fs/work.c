@@ -66,6 +66,7 @@ int evfs_workplace_init(struct evfs_workplace *place, const char *store,
 		evfs_free(evfs_steal(place->dir));
 		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
 	}
+	evfs_aheads_init(&place->aheads);
 	if (mkdir(place->dir, 0700) != 0 && errno != EEXIST) {
 		int rc = evfs_err_sys(err, errno, "%s", place->dir);
 
@@ -79,6 +80,7 @@ void evfs_workplace_fini(struct evfs_workplace *place)
 {
 	if (!place->dir)
 		return;
+	evfs_aheads_fini(&place->aheads);
 	(void)pthread_mutex_destroy(&place->space_lock);
 	evfs_free(evfs_steal(place->dir));
 }
@@ -238,6 +240,7 @@ void evfs_work_free(struct evfs_work *work)
 {
 	if (!work)
 		return;
+	evfs_ahead_free(work->ahead);
 	overlay_remove(work);
 	evfs_reader_put(work->base);
 	evfs_ranges_fini(&work->own);
@@ -382,11 +385,13 @@ static int spill(struct evfs_work *work, struct evfs_err *err)
  * what is there is not ours to change, so a new one is made from it. */
 static int thaw(struct evfs_work *work, struct evfs_err *err)
 {
-	struct evfs_work old = *work;
+	struct evfs_work old;
 	uint64_t done = 0;
 	ssize_t n;
 	int rc;
 
+	evfs_ahead_free(evfs_steal(work->ahead));
+	old = *work;
 	rc = overlay_open(work, err);
 	if (rc != 0) {
 		work->fd = old.fd;
@@ -448,14 +453,24 @@ static void send_on(struct evfs_work *work, uint64_t len)
 	(void)sync_file_range(work->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
-static int overlay_write(struct evfs_work *work, const void *data, size_t len,
-			 uint64_t offset, struct evfs_err *err)
+/* Bytes from `start` on may have changed. */
+static void tell_ahead(struct evfs_work *work, uint64_t start)
+{
+	uint64_t front = work->own.n > 0 && work->own.items[0].start == 0 ?
+				 work->own.items[0].end : 0;
+
+	if (!work->ahead && front >= EVFS_AHEAD_MIN && !work->base)
+		work->ahead = evfs_ahead_new(&work->place->aheads, work->fd);
+	if (work->ahead)
+		evfs_ahead_changed(work->ahead, start, front);
+}
+
+static int write_own(struct evfs_work *work, const void *data, size_t len,
+		     uint64_t offset, struct evfs_err *err)
 {
 	bool is_new = !evfs_ranges_has(&work->own, offset, offset + len);
-	int rc = overlay_ready(work, err);
+	int rc = evfs_io_pwrite(work->fd, data, len, offset, err);
 
-	if (rc == 0)
-		rc = evfs_io_pwrite(work->fd, data, len, offset, err);
 	if (rc == 0 && is_new)
 		rc = evfs_work_log_write(work, offset, offset + len, err);
 	if (rc != 0)
@@ -464,6 +479,18 @@ static int overlay_write(struct evfs_work *work, const void *data, size_t len,
 	if (is_new)
 		send_on(work, len);
 	return 0;
+}
+
+static int overlay_write(struct evfs_work *work, const void *data, size_t len,
+			 uint64_t offset, struct evfs_err *err)
+{
+	int rc = overlay_ready(work, err);
+
+	if (rc == 0) {
+		rc = write_own(work, data, len, offset, err);
+		tell_ahead(work, offset);
+	}
+	return rc;
 }
 
 int evfs_work_write(struct evfs_work *work, const void *data, size_t len,
@@ -521,6 +548,7 @@ int evfs_work_truncate(struct evfs_work *work, uint64_t size,
 			if (work->base_limit > size)
 				work->base_limit = size;
 		}
+		tell_ahead(work, size);
 	}
 	if (rc == 0)
 		work->size = size;
@@ -552,10 +580,12 @@ int evfs_work_zero(struct evfs_work *work, uint64_t offset, uint64_t len,
 	     ftruncate(work->fd, (off_t)end) != 0) ||
 	    fallocate(work->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      (off_t)offset, (off_t)(end - offset)) != 0)
-		return evfs_err_sys(err, errno, "punch a hole");
-	rc = evfs_work_log_write(work, offset, end, err);
+		rc = evfs_err_sys(err, errno, "punch a hole");
+	else
+		rc = evfs_work_log_write(work, offset, end, err);
 	if (rc == 0)
 		evfs_ranges_add(&work->own, offset, end);
+	tell_ahead(work, offset);
 	return rc;
 }
 
@@ -584,6 +614,7 @@ int evfs_work_adopt(struct evfs_work *work, struct evfs_reader *base,
 	rc = evfs_work_log_base(work, err);
 	if (rc != 0)
 		return rc;
+	evfs_ahead_free(evfs_steal(work->ahead));
 	evfs_reader_put(work->base);
 	work->base = evfs_reader_get(base);
 	work->base_limit = base->size;
@@ -688,14 +719,17 @@ static int put_overlay(struct evfs_work *work,
 	};
 	struct evfs_ranges dirty = { 0 };
 	evfs_cleanup_free char *path = NULL;
-	bool adopted = false;
+	bool adopted = false, good = true;
 	int rc = 0;
 
+	if (work->ahead)
+		good = evfs_ahead_get(work->ahead, &source.cuts,
+				      &source.n_cuts);
 	if (is_complete(work)) {
 		if (ftruncate(work->fd, (off_t)work->size) != 0)
 			return evfs_err_sys(err, errno, "working copy");
 		path = evfs_work_path(work->place, work->number, "");
-		source.adopt_path = work->adopted ? NULL : path;
+		source.adopt_path = work->adopted || !good ? NULL : path;
 	} else {
 		source.has_base = true;
 		source.base = work->base->content;

@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "fs/work_ahead.h"
 #include "meta/content.h"
 #include "meta/dot.h"
 
@@ -37,6 +38,7 @@ struct evfs_workplace {
 	                               * what was written since */
 	uint64_t space_asked;         /* bytes until it is asked again */
 	uint64_t reserve_bytes;       /* of the disk that writers leave alone */
+	struct evfs_aheads aheads;    /* those that are cut while written */
 };
 
 /* Makes the folder where it is not there. */

@@ -37,6 +37,7 @@ struct evfs_work {
 	int log_fd;                   /* OVERLAY: the log; else -1 */
 	uint64_t unsent;              /* OVERLAY: new bytes that the disk was
 	                               * not asked to take yet */
+	struct evfs_ahead *ahead;     /* OVERLAY: owned; NULL: not (yet) */
 	bool adopted;                 /* the file is the content store's now:
 	                               * it must be copied before a write */
 };

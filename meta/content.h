@@ -86,6 +86,10 @@ int evfs_content_write(struct evfs_content *content, const void *data,
 struct evfs_range {
 	uint64_t start, end; /* bytes; end exclusive */
 };
+struct evfs_cut {
+	evfs_hash hash; /* of a chunk */
+	uint32_t len;   /* where evfs_chunker_cut() ends it */
+};
 struct evfs_content_source {
 	void *ctx;
 	int (*read)(void *ctx, void *data, size_t len, uint64_t offset,
@@ -101,6 +105,10 @@ struct evfs_content_source {
 	                         * writes to it any more: it is renamed into
 	                         * the store where that saves copying; NULL =
 	                         * copy. *ret_adopted tells. */
+	const struct evfs_cut *cuts; /* the first chunks, as cutting would give
+	                         * them: believed where the source is adopted,
+	                         * no use else. Not with a base */
+	size_t n_cuts;
 };
 int evfs_content_write_source(struct evfs_content *content,
 			      const struct evfs_content_source *source,

@@ -156,14 +156,18 @@ int evfs_content_write_chunk(struct evfs_content *content,
 
 /* Reads without a look at the bytes, where they are fresh. */
 static bool read_fresh(struct evfs_content *content,
-		      const struct evfs_chunk_row *row,
-		      struct evfs_container *container, uint8_t *data)
+		       const struct evfs_chunk_row *row,
+		       struct evfs_container *container, uint8_t *data)
 {
-	return container &&
-	       evfs_container_is_fresh(content->containers, container,
-				       row->offset) &&
-	       evfs_container_read(content->containers, container, data,
-				   row->len, row->offset, NULL) == 0;
+	struct evfs_containers *set = content->containers;
+
+	if (!container || !evfs_container_is_fresh(set, container, row->offset))
+		return false;
+	if (evfs_container_read(set, container, data, row->len, row->offset,
+				NULL) != 0)
+		return false;
+	evfs_container_stream(set, container, row->offset, row->len);
+	return true;
 }
 
 static int read_chunk(struct evfs_content *content, const evfs_hash *chunk,

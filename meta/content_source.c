@@ -10,7 +10,8 @@
  * content ends there too. So the result is that of cutting everything, at the
  * cost of what has changed.
  *
- * A big file that is mostly new is hashed where it is, and moved into the store
+ * A big file that is mostly new is hashed where it is, if its writer has not
+ * done so already, and moved into the store
  * as a blob; else chunks are written to segments as they are found. */
 #include <assert.h>
 #include <errno.h>
@@ -38,6 +39,7 @@ struct cutter {
 	size_t base_next; /* entry that base_at belongs to */
 	uint64_t base_at; /* where that entry begins */
 	size_t dirty_next; /* first range that may end behind the position */
+	size_t cut_next;   /* of the source's cuts */
 };
 
 /* ---- the base ---- */
@@ -223,11 +225,30 @@ static int cut_one(struct cutter *cutter, uint64_t *pos, struct evfs_err *err)
 	return r;
 }
 
+/* Takes over a chunk that the source has cut already. */
+static int take_cut(struct cutter *cutter, uint64_t *pos, struct evfs_err *err)
+{
+	const struct evfs_cut *cut =
+		&cutter->source->cuts[cutter->cut_next++];
+	int r = 0;
+
+	if (!evfs_content_is_zero_chunk(&cut->hash))
+		r = evfs_content_put_hashed(cutter->content, cutter->put,
+					    &cut->hash, NULL, cut->len, false,
+					    *pos, err);
+	*pos += cut->len;
+	return r < 0 ? r : evfs_content_put_known(cutter->put, &cut->hash,
+						  cut->len, 1, err);
+}
+
 static int cut_all(struct cutter *cutter, struct evfs_err *err)
 {
 	uint64_t pos = 0;
 	int r = 0;
 
+	if (cutter->plan)
+		while (r == 0 && cutter->cut_next < cutter->source->n_cuts)
+			r = take_cut(cutter, &pos, err);
 	while (r == 0 && pos < cutter->source->size) {
 		struct evfs_manifest_entry entry;
 		uint32_t n = reusable(cutter, pos, &entry);

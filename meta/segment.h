@@ -100,6 +100,12 @@ int evfs_container_read(struct evfs_containers *set,
 			size_t len, uint64_t offset, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* Bytes of a long blob that were read for the one time, or from front to back:
+ * what follows them is fetched, and they leave memory. */
+void evfs_container_stream(struct evfs_containers *set,
+			   struct evfs_container *container, uint64_t offset,
+			   uint64_t len);
+
 /* Its descriptor, which stays open until released; *ret -1: it is held in
  * memory (nothing to release). */
 int evfs_container_hold_fd(struct evfs_containers *set,

@@ -22,6 +22,8 @@
 #include "meta/content.h"
 #include "meta/segment_priv.h"
 
+#define AHEAD (2 << 20) /* bytes fetched before they are read */
+
 static const char *kind_dir(enum evfs_container_kind kind)
 {
 	return kind == EVFS_CONTAINER_SEGMENT ? "segments" : "blobs";
@@ -179,6 +181,23 @@ int evfs_container_read(struct evfs_containers *set,
 	r = read_fd(fd, container->id, data, len, offset, err);
 	evfs_container_release_fd(set, container);
 	return r;
+}
+
+void evfs_container_stream(struct evfs_containers *set,
+			   struct evfs_container *container, uint64_t offset,
+			   uint64_t len)
+{
+	int fd = -1;
+
+	if (container->kind != EVFS_CONTAINER_BLOB || !set->dir ||
+	    container->end < EVFS_BEHIND_MIN ||
+	    evfs_container_hold_fd(set, container, &fd, NULL) < 0)
+		return;
+	(void)posix_fadvise(fd, (off_t)(offset + len), AHEAD,
+			    POSIX_FADV_WILLNEED);
+	(void)posix_fadvise(fd, (off_t)offset, (off_t)len,
+			    POSIX_FADV_DONTNEED);
+	evfs_container_release_fd(set, container);
 }
 
 /* A record header of a chunk that lies before `end`? */
