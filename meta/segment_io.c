@@ -187,16 +187,16 @@ void evfs_container_stream(struct evfs_containers *set,
 			   struct evfs_container *container, uint64_t offset,
 			   uint64_t len)
 {
+	off_t before = (off_t)(offset / AHEAD * AHEAD);
+	off_t now = (off_t)((offset + len) / AHEAD * AHEAD);
 	int fd = -1;
 
 	if (container->kind != EVFS_CONTAINER_BLOB || !set->dir ||
-	    container->end < EVFS_BEHIND_MIN ||
+	    container->end < EVFS_BEHIND_MIN || before == now ||
 	    evfs_container_hold_fd(set, container, &fd, NULL) < 0)
 		return;
-	(void)posix_fadvise(fd, (off_t)(offset + len), AHEAD,
-			    POSIX_FADV_WILLNEED);
-	(void)posix_fadvise(fd, (off_t)offset, (off_t)len,
-			    POSIX_FADV_DONTNEED);
+	(void)posix_fadvise(fd, now + AHEAD, AHEAD, POSIX_FADV_WILLNEED);
+	(void)posix_fadvise(fd, before, now - before, POSIX_FADV_DONTNEED);
 	evfs_container_release_fd(set, container);
 }
 
