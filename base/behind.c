@@ -10,7 +10,7 @@
 
 bool evfs_behind(int fd, struct evfs_behind *behind, uint64_t end)
 {
-	while (end - behind->sent >= STEP) {
+	while (end >= behind->sent + STEP) {
 		if (sync_file_range(fd, (off_t)behind->sent, (off_t)STEP,
 				    SYNC_FILE_RANGE_WRITE) != 0)
 			return errno != EIO && errno != ENOSPC;

@@ -17,7 +17,7 @@ struct evfs_behind {
 	uint64_t dropped; /* bytes before it have left memory */
 };
 
-/* The file has its bytes up to `end` (not less than the last time). May wait
+/* The file has its bytes up to `end`; less than the last time is fine. May wait
  * for the disk, which so slows its writers down. False: a write has failed; the
  * kernel tells that once, so the caller must not trust the next fdatasync. What
  * is not known to be on the disk is still in memory. */

@@ -130,7 +130,7 @@ static void work(struct evfs_aheads *aheads, struct evfs_ahead *ahead,
 	ahead->touched = UINT64_MAX;
 	(void)pthread_mutex_unlock(&aheads->lock);
 	n = cut_piece(ahead, from, buffer, cuts);
-	if (good && from >= EVFS_BEHIND_MIN && from >= ahead->behind.sent)
+	if (good && from >= EVFS_BEHIND_MIN)
 		good = evfs_behind(ahead->fd, &ahead->behind, from);
 	(void)pthread_mutex_lock(&aheads->lock);
 	/* A change before `from` has moved `done` back: start again there. */

@@ -62,6 +62,7 @@ START_TEST(each_byte_once_and_in_order)
 		ck_assert_uint_lt(end - dropped, UNDER_WAY_MAX);
 	}
 	ck_assert_uint_gt(dropped, 250 * MIB);
+	ck_assert(evfs_behind(0, &behind, 100 * MIB)); /* it was cut */
 }
 END_TEST
 
