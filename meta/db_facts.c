@@ -37,6 +37,7 @@ void evfs_facts_free(struct evfs_meta *meta)
 	evfs_idmap_fini(&facts->objects);
 	evfs_idmap_fini(&facts->dirs);
 	evfs_actors_fini(&facts->actors);
+	evfs_merkle_fini(&facts->merkle);
 	evfs_buf_fini(&facts->scratch);
 	evfs_free(facts->undo);
 	evfs_free(facts);
@@ -452,6 +453,8 @@ int evfs_facts_flush(struct evfs_facts *facts, struct evfs_err *err)
 
 	if (rc == 0)
 		rc = evfs_dirs_flush(facts, err);
+	if (rc == 0)
+		rc = evfs_merkle_flush(facts, err);
 	if (rc != 0 || !facts->derived_dirty)
 		return rc;
 	for (i = 0; i < EVFS_COUNTER_ALL; i++)
@@ -499,6 +502,7 @@ int evfs_facts_load(struct evfs_facts *facts, struct evfs_err *err)
 	facts->save.open = false;
 	evfs_cache_drop(facts);
 	evfs_dirs_drop(facts);
+	evfs_merkle_drop(&facts->merkle);
 	evfs_actors_truncate(&facts->actors, 0);
 	rc = evfs_actors_load(&facts->actors, facts->meta->db, err);
 	return rc != 0 ? rc : facts_load_derived(facts, err);

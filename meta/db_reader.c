@@ -122,6 +122,19 @@ void evfs_db_reader_end(struct evfs_db_reader *reader)
 	pthread_mutex_unlock(&reader->meta->store->reader_lock);
 }
 
+struct evfs_db *evfs_db_reader_db(const struct evfs_db_reader *reader)
+{
+	assert(reader->begun);
+	return reader->db;
+}
+
+const struct evfs_actors *
+evfs_db_reader_numbers(const struct evfs_db_reader *reader)
+{
+	assert(reader->begun);
+	return reader->actors;
+}
+
 size_t evfs_db_reader_actors(const struct evfs_db_reader *reader)
 {
 	return reader->actors->n;

@@ -41,6 +41,7 @@ int evfs_facts_save(struct evfs_facts *facts, struct evfs_err *err)
 	save->in_database = false;
 	save->n_actors = facts->actors.n;
 	save->root = facts->root;
+	save->n_merkle = facts->merkle.n;
 	for (size_t i = 0; i < EVFS_COUNTER_ALL; i++)
 		save->counters[i] = facts->counters[i];
 	return 0;
@@ -98,6 +99,7 @@ void evfs_facts_rollback(struct evfs_facts *facts)
 	}
 	evfs_actors_truncate(&facts->actors, save->n_actors);
 	facts->root = save->root;
+	facts->merkle.n = save->n_merkle;
 	for (size_t i = 0; i < EVFS_COUNTER_ALL; i++)
 		facts->counters[i] = save->counters[i];
 	facts->derived_dirty = true;

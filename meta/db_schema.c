@@ -33,6 +33,11 @@ static const char schema_tables[] =
 	"CREATE TABLE clash(parent INTEGER NOT NULL, name BLOB NOT NULL,"
 	"  PRIMARY KEY(parent, name)) WITHOUT ROWID;"
 	"CREATE TABLE unsealed(object INTEGER PRIMARY KEY);"
+	"CREATE TABLE merkle(path INTEGER PRIMARY KEY,"
+	"  count INTEGER NOT NULL, split INTEGER NOT NULL,"
+	"  sum BLOB NOT NULL);"
+	"CREATE TABLE merkle_home(bucket INTEGER NOT NULL,"
+	"  dir INTEGER NOT NULL, PRIMARY KEY(bucket, dir)) WITHOUT ROWID;"
 	"CREATE TABLE member(node INTEGER PRIMARY KEY, name TEXT NOT NULL,"
 	"  key TEXT NOT NULL, address TEXT NOT NULL, stamp INTEGER NOT NULL,"
 	"  removed INTEGER NOT NULL, paused INTEGER NOT NULL);"
@@ -206,11 +211,11 @@ int evfs_schema_check(struct evfs_db *db, bool thorough, struct evfs_err *err)
 			"'table' AND name IN ('state', 'actor', 'context', "
 			"'object', 'name', 'dotlog', 'dir', 'cycle', 'clash', "
 			"'unsealed', 'member', 'report', 'invite', 'config', "
-			"'history')",
+			"'history', 'merkle', 'merkle_home')",
 			&tables, err);
-	if (rc == 0 && tables != 15)
+	if (rc == 0 && tables != 17)
 		rc = evfs_err_set(err, EVFS_ECORRUPT,
-				  "database is damaged: %d of 15 tables "
+				  "database is damaged: %d of 17 tables "
 				  "(restore the store from a backup, or join "
 				  "anew)",
 				  (int)tables);

@@ -19,6 +19,8 @@
 #include "meta/meta.h"
 #include "meta/object.h"
 
+struct evfs_actors;
+struct evfs_db;
 struct evfs_db_reader;
 
 int evfs_db_reader_new(struct evfs_meta *meta, struct evfs_db_reader **ret,
@@ -32,6 +34,11 @@ int evfs_db_reader_begin(struct evfs_db_reader *reader,
 void evfs_db_reader_end(struct evfs_db_reader *reader);
 
 /* ---- within a snapshot ---- */
+
+/* For other readers of meta's db files: the connection, and its numbers. */
+struct evfs_db *evfs_db_reader_db(const struct evfs_db_reader *reader);
+const struct evfs_actors *
+evfs_db_reader_numbers(const struct evfs_db_reader *reader);
 
 /* Actors, sorted; the number of each makes its keys. Valid in the snapshot. */
 size_t evfs_db_reader_actors(const struct evfs_db_reader *reader);

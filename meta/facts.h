@@ -152,6 +152,16 @@ const evfs_hash *evfs_facts_root(struct evfs_facts *facts);
 void evfs_facts_root_change(struct evfs_facts *facts, const evfs_hash *minus,
 			    const evfs_hash *plus); /* NULL = nothing */
 
+/* The same change in the Merkle tree (meta/merkle.h), at the place of the
+ * object in this state; sign 1: its hash is added, -1: taken away. reset: the
+ * tree is empty; all objects will be added again. */
+int evfs_facts_merkle_change(struct evfs_facts *facts,
+			     const struct evfs_object *object, int sign,
+			     const evfs_hash *hash, struct evfs_err *err)
+	EVFS_MUST_USE;
+int evfs_facts_merkle_reset(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* The set of conflicted names: (parent, name) with more than one thing to show
  * (several links, or a file with several versions). Rows are hints: the view
  * decides what is a conflict (equal contents are none). */

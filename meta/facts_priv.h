@@ -12,6 +12,7 @@
 #include "meta/db_actors.h"
 #include "meta/facts.h"
 #include "meta/idmap.h"
+#include "meta/merkle_priv.h"
 #include "meta/meta_priv.h"
 
 /* Decoded objects kept; more only until meta is unlocked. */
@@ -72,6 +73,7 @@ struct evfs_savepoint {
 	bool open;                          /* between save and release */
 	bool in_database;                   /* rows were written since */
 	size_t n_actors;                    /* known then */
+	size_t n_merkle;                    /* changes of the tree before it */
 	int64_t counters[EVFS_COUNTER_ALL]; /* as they were */
 	evfs_hash root;                    /* as it was */
 };
@@ -92,6 +94,7 @@ struct evfs_facts {
 	int64_t counters[EVFS_COUNTER_ALL];
 	evfs_hash root;     /* sum over the live objects */
 	bool derived_dirty; /* counters or root are not in their rows yet */
+	struct evfs_merkle merkle; /* what changed in the Merkle tree */
 
 	struct evfs_savepoint save;
 	struct evfs_undo *undo; /* owned; since save */

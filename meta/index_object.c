@@ -57,13 +57,15 @@ int evfs_index_count(struct evfs_index *ix, const struct evfs_object *object,
 {
 	struct evfs_facts *facts = ix->facts;
 	evfs_hash hash;
-
 	int ret = evfs_facts_live_hash(facts, object, &hash, err);
 
 	if (ret != 0)
 		return ret;
 	evfs_facts_root_change(facts, sign < 0 ? &hash : NULL,
 			       sign < 0 ? NULL : &hash);
+	ret = evfs_facts_merkle_change(facts, object, sign, &hash, err);
+	if (ret != 0)
+		return ret;
 	if (evfs_ino_is_root(object->ino))
 		return 0;
 	if (object->kind == EVFS_KIND_DIR) {

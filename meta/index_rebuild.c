@@ -179,7 +179,7 @@ static int clear(struct evfs_facts *facts, const struct gather *all,
 				       -evfs_facts_counter(facts, which));
 	}
 	evfs_facts_root_change(facts, &root, NULL);
-	return ret;
+	return ret != 0 ? ret : evfs_facts_merkle_reset(facts, err);
 }
 
 /* ---- and making anew ---- */
