@@ -331,14 +331,13 @@ int evfs_merkle_list(struct evfs_merkle_view *view, uint64_t path, size_t max,
 }
 
 int evfs_merkle_object(struct evfs_merkle_view *view, evfs_ino ino,
-		       struct evfs_object **ret, struct evfs_err *err)
+		       struct evfs_object **ret, size_t *ret_len,
+		       struct evfs_err *err)
 {
 	int64_t key = evfs_db_reader_key(view->reader, ino);
-	int rc;
 
 	*ret = NULL;
 	if (key < 0)
 		return 0;
-	rc = read_object(evfs_db_reader_db(view->reader), key, ret, err);
-	return rc < 0 ? rc : 0;
+	return evfs_db_reader_object(view->reader, key, ret, ret_len, err);
 }

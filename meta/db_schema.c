@@ -42,6 +42,9 @@ static const char schema_tables[] =
 	"  key TEXT NOT NULL, address TEXT NOT NULL, stamp INTEGER NOT NULL,"
 	"  removed INTEGER NOT NULL, paused INTEGER NOT NULL);"
 	"CREATE TABLE report(node INTEGER PRIMARY KEY, context BLOB NOT NULL);"
+	"CREATE TABLE divergence(id INTEGER PRIMARY KEY,"
+	"  node INTEGER NOT NULL, found INTEGER NOT NULL,"
+	"  report TEXT NOT NULL);"
 	"CREATE TABLE invite(secret BLOB PRIMARY KEY,"
 	"  expires INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE config(key TEXT PRIMARY KEY, value TEXT NOT NULL)"
@@ -211,11 +214,11 @@ int evfs_schema_check(struct evfs_db *db, bool thorough, struct evfs_err *err)
 			"'table' AND name IN ('state', 'actor', 'context', "
 			"'object', 'name', 'dotlog', 'dir', 'cycle', 'clash', "
 			"'unsealed', 'member', 'report', 'invite', 'config', "
-			"'history', 'merkle', 'merkle_home')",
+			"'history', 'merkle', 'merkle_home', 'divergence')",
 			&tables, err);
-	if (rc == 0 && tables != 17)
+	if (rc == 0 && tables != 18)
 		rc = evfs_err_set(err, EVFS_ECORRUPT,
-				  "database is damaged: %d of 17 tables "
+				  "database is damaged: %d of 18 tables "
 				  "(restore the store from a backup, or join "
 				  "anew)",
 				  (int)tables);

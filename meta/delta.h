@@ -56,6 +56,16 @@ int evfs_delta_apply(struct evfs_meta *meta, struct evfs_object **objects,
 		     size_t n, const struct evfs_context *src,
 		     size_t *ret_changed, struct evfs_err *err) EVFS_MUST_USE;
 
+/* The same for objects that a Merkle audit found different, in a volume whose
+ * contexts may claim too much: what counts as seen and removed is what the
+ * rows of the two states say, and nothing else; so an object that is not here
+ * at all comes (back), whatever the context covers. ret_dead: for each object,
+ * in the order given, that has something to show as received and nothing here
+ * after the join: the sender has to hear of its end; evfs_free. */
+int evfs_delta_repair(struct evfs_meta *meta, struct evfs_object **objects,
+		      size_t n, size_t *ret_changed, evfs_ino **ret_dead,
+		      size_t *ret_n_dead, struct evfs_err *err) EVFS_MUST_USE;
+
 /* How many objects lie beyond a context (each counted once for each actor), up
  * to `max`; and how many of this replica's own, unless `own` is NULL. For
  * status: O(result). Meta locked. */

@@ -48,18 +48,24 @@ static int apply_check_own(const struct evfs_meta *meta,
 			    (unsigned long long)meta->store->counter);
 }
 
-/* *ret: the joined state where it differs from `mine`, else NULL. */
+/* *ret: the joined state where it differs from `mine`, else NULL. src NULL: by
+ * rows alone. */
 static int apply_join(struct evfs_meta *meta, const struct evfs_object *mine,
 		      const struct evfs_object *theirs,
 		      const struct evfs_context *src, struct evfs_object **ret,
 		      struct evfs_err *err)
 {
+	static const struct evfs_context none;
 	int rc;
 
 	*ret = NULL;
 	if (mine != NULL && evfs_object_equal(mine, theirs))
 		return 0;
-	rc = evfs_merge(mine, &meta->store->context, theirs, src, ret, err);
+	if (src == NULL)
+		rc = evfs_merge(mine, &none, theirs, &none, ret, err);
+	else
+		rc = evfs_merge(mine, &meta->store->context, theirs, src, ret,
+				err);
 	if (rc != 0)
 		return rc;
 	if (mine != NULL && evfs_object_equal(mine, *ret)) {
@@ -145,4 +151,48 @@ int evfs_delta_apply(struct evfs_meta *meta, struct evfs_object **objects,
 	if (rc == 0)
 		*ret_changed = n_out;
 	return rc;
+}
+
+/* ---- repair ---- */
+
+static bool has_show(const struct evfs_object *object)
+{
+	if (object->kind != EVFS_KIND_DIR)
+		return evfs_object_is_live(object);
+	return evfs_ino_is_root(object->ino) ||
+	       evfs_object_only_link(object)->alive.n > 0;
+}
+
+int evfs_delta_repair(struct evfs_meta *meta, struct evfs_object **objects,
+		      size_t n, size_t *ret_changed, evfs_ino **ret_dead,
+		      size_t *ret_n_dead, struct evfs_err *err)
+{
+	evfs_ino *dead = evfs_calloc(n, sizeof(*dead));
+	size_t n_shown = 0;
+	size_t n_dead = 0;
+	int rc;
+
+	if (dead == NULL) {
+		for (size_t i = 0; i < n; i++)
+			evfs_object_free(objects[i]);
+		return evfs_err_set(err, EVFS_ENOMEM, "repair: out of memory");
+	}
+	for (size_t i = 0; i < n; i++)
+		if (has_show(objects[i]))
+			dead[n_shown++] = objects[i]->ino;
+	rc = evfs_delta_apply(meta, objects, n, NULL, ret_changed, err);
+	for (size_t i = 0; i < n_shown && rc == 0; i++) {
+		const struct evfs_object *now;
+
+		rc = evfs_facts_get(meta->facts, dead[i], &now, err);
+		if (rc == 0 && now != NULL && !has_show(now))
+			dead[n_dead++] = dead[i];
+	}
+	if (rc != 0) {
+		evfs_free(dead);
+		return rc;
+	}
+	*ret_dead = dead;
+	*ret_n_dead = n_dead;
+	return 0;
 }

@@ -80,9 +80,10 @@ int evfs_merkle_children(struct evfs_merkle_view *view, uint64_t path,
 int evfs_merkle_list(struct evfs_merkle_view *view, uint64_t path, size_t max,
 		     struct evfs_merkle_leaf **ret, size_t *ret_n,
 		     struct evfs_err *err) EVFS_MUST_USE;
-/* An object of the snapshot, dead or alive, of the caller; NULL: none. */
+/* An object of the snapshot, dead or alive, of the caller, and the size of its
+ * row; NULL: none. */
 int evfs_merkle_object(struct evfs_merkle_view *view, evfs_ino ino,
-		       struct evfs_object **ret, struct evfs_err *err)
-	EVFS_MUST_USE;
+		       struct evfs_object **ret, size_t *ret_len,
+		       struct evfs_err *err) EVFS_MUST_USE;
 
 #endif

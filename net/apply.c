@@ -23,16 +23,21 @@ static void clear_batch(struct evfs_engine *engine,
 	incoming->bytes = 0;
 }
 
-void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session)
+static void fini_incoming(struct evfs_engine *engine,
+			  struct evfs_incoming *incoming)
 {
-	struct evfs_incoming *incoming = &session->incoming;
-
 	clear_batch(engine, incoming);
 	evfs_free(incoming->objects);
 	evfs_free(incoming->puts);
 	evfs_buf_fini(&incoming->partial);
 	evfs_context_fini(&incoming->snap);
 	*incoming = (struct evfs_incoming){ 0 };
+}
+
+void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session)
+{
+	fini_incoming(engine, &session->incoming);
+	fini_incoming(engine, &session->repairs);
 }
 
 int evfs_apply_begin(struct evfs_engine *engine, struct evfs_session *session,
@@ -157,7 +162,8 @@ static int note_seen(struct evfs_engine *engine,
 }
 
 static int apply_locked(struct evfs_engine *engine,
-			struct evfs_incoming *incoming, struct evfs_err *err)
+			struct evfs_incoming *incoming,
+			struct evfs_repaired *repaired, struct evfs_err *err)
 {
 	size_t changed = 0, n = incoming->n_objects;
 	uint64_t clock_ns = 0;
@@ -182,12 +188,16 @@ static int apply_locked(struct evfs_engine *engine,
 			clock_ns = incoming->objects[i]->change_ns;
 	evfs_meta_hear_clock(engine->meta, clock_ns);
 	incoming->n_objects = 0; /* given away, also on failure */
+	if (incoming->repair)
+		return evfs_delta_repair(engine->meta, incoming->objects, n,
+					 &repaired->changed, &repaired->dead,
+					 &repaired->n_dead, err);
 	return evfs_delta_apply(engine->meta, incoming->objects, n,
 				&incoming->snap, &changed, err);
 }
 
 static int apply(struct evfs_engine *engine, struct evfs_incoming *incoming,
-		 struct evfs_err *err)
+		 struct evfs_repaired *repaired, struct evfs_err *err)
 {
 	size_t i;
 	int r = 0;
@@ -197,7 +207,7 @@ static int apply(struct evfs_engine *engine, struct evfs_incoming *incoming,
 	if (r < 0)
 		return evfs_err_set(err, r, "batch: out of memory");
 	evfs_meta_lock_content(engine->meta);
-	r = apply_locked(engine, incoming, err);
+	r = apply_locked(engine, incoming, repaired, err);
 	evfs_meta_unlock(engine->meta);
 	evfs_content_tell_arrived(engine->content);
 	clear_batch(engine, incoming);
@@ -206,26 +216,59 @@ static int apply(struct evfs_engine *engine, struct evfs_incoming *incoming,
 	return r;
 }
 
-int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
-		     const Evfs__Wire__Batch *batch, struct evfs_err *err)
+/* One frame of a batch. */
+static int take_frame(struct evfs_engine *engine,
+		      struct evfs_incoming *incoming,
+		      const Evfs__Wire__Batch *batch, struct evfs_err *err)
 {
-	struct evfs_incoming *incoming = &session->incoming;
 	size_t i;
 	int r = 0;
 
-	if (!incoming->open)
-		return evfs_err_set(err, EVFS_EPROTO,
-				    "batch: no stream is "
-				    "open");
 	for (i = 0; r == 0 && i < batch->n_objects; i++)
 		r = take_piece(incoming, &batch->objects[i],
 			       batch->partial && i == batch->n_objects - 1,
 			       err);
 	for (i = 0; r == 0 && i < batch->n_contents; i++)
 		r = take_content(engine, incoming, batch->contents[i], err);
+	return r;
+}
+
+int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
+		     const Evfs__Wire__Batch *batch, struct evfs_err *err)
+{
+	struct evfs_incoming *incoming = &session->incoming;
+	int r;
+
+	if (!incoming->open)
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "batch: no stream is "
+				    "open");
+	r = take_frame(engine, incoming, batch, err);
 	if (r < 0 || batch->more)
 		return r;
-	return apply(engine, incoming, err);
+	return apply(engine, incoming, NULL, err);
+}
+
+int evfs_apply_repair(struct evfs_engine *engine, struct evfs_session *session,
+		      const Evfs__Wire__Batch *batch, struct evfs_err *err)
+{
+	struct evfs_incoming *incoming = &session->repairs;
+	struct evfs_repaired repaired = { .received = 0 };
+	int r;
+
+	incoming->repair = true;
+	r = take_frame(engine, incoming, batch, err);
+	if (r < 0 || batch->more)
+		return r;
+	repaired.received = incoming->n_objects;
+	r = evfs_audit_note(session, incoming, err);
+	if (r == 0)
+		r = apply(engine, incoming, &repaired, err);
+	if (r == 0)
+		r = evfs_audit_repaired(engine, session, &repaired,
+					batch->answer, err);
+	evfs_free(repaired.dead);
+	return r;
 }
 
 int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,

@@ -93,6 +93,10 @@ static void read_config(struct evfs_engine *engine, uint64_t now_ns)
 						    EVFS_CONFIG_bandwidth_up);
 	engine->down.rate = (uint64_t)evfs_config_get(
 		engine->meta, EVFS_CONFIG_bandwidth_down);
+	engine->auditing.interval_ns =
+		(uint64_t)evfs_config_get(engine->meta,
+					  EVFS_CONFIG_anti_entropy_interval) *
+		EVFS_MS;
 	evfs_meta_unlock(engine->meta);
 	engine->config_ns = now_ns + 5 * EVFS_SECOND;
 }
@@ -142,6 +146,8 @@ static void run_sessions(struct evfs_engine *engine, uint64_t now_ns,
 		evfs_session_flush(engine, s, EVFS_CHANNEL_BULK);
 		evfs_push_run(engine, s, now_ns, next_ns);
 		if (s->state == EVFS_SESSION_ACTIVE)
+			evfs_audit_run(engine, s, now_ns, next_ns);
+		if (s->state == EVFS_SESSION_ACTIVE)
 			evfs_serve_run(engine, s, now_ns, next_ns);
 	}
 }
@@ -161,6 +167,7 @@ static uint64_t run(struct evfs_engine *engine)
 	run_sessions(engine, now_ns, &next_ns);
 	evfs_fetch_run(engine, now_ns, &next_ns);
 	evfs_report_tick(engine, now_ns, &next_ns);
+	evfs_audit_tick(engine, now_ns, &next_ns);
 	for (peer = engine->peers; peer != NULL; peer = peer->next)
 		evfs_peer_tick(engine, peer, now_ns, &next_ns);
 	evfs_session_reap(engine);
@@ -399,6 +406,7 @@ void evfs_engine_sync(struct evfs_engine *engine, uint64_t node)
 			continue;
 		peer->failures = 0;
 		peer->dial_ns = 0;
+		peer->audit_due = true;
 		if (peer->session != NULL)
 			sync_session(engine, peer->session);
 	}

@@ -100,6 +100,22 @@ struct evfs_peer_status {
 	char last_error[128]; /* why it is not connected; "" = none */
 };
 
+/* Merkle audits since the start; bytes and round trips are those of the trees,
+ * without the objects. */
+struct evfs_audit_status {
+	uint64_t rounds;	   /* that came to their end */
+	uint64_t root_matches;	   /* of them, with equal roots */
+	uint64_t objects_compared; /* listed one by one */
+	uint64_t objects_repaired; /* changed here by one */
+	uint64_t bytes;		   /* both ways */
+	int64_t last_wall_s;	   /* when one ended; -1 never */
+	uint64_t last_round_trips, last_bytes; /* of that one */
+	uint64_t running;	/* audits under way or due, begun here */
+	uint64_t running_nodes; /* that they have gone through */
+	uint64_t diverged;	/* members whose root does not fit */
+	uint64_t divergences;	/* ever found, since the start */
+};
+
 struct evfs_engine_status {
 	struct evfs_peer_status *peers; /* owned by the caller after the call;
 					 * evfs_free */
@@ -114,6 +130,7 @@ struct evfs_engine_status {
 	uint64_t bytes_sent, bytes_received;	/* since start, all peers */
 	uint64_t messages_sent, messages_received;
 	uint64_t chunks_corrupt; /* refused for their hash */
+	struct evfs_audit_status audit;
 };
 int evfs_engine_status(struct evfs_engine *engine,
 		       struct evfs_engine_status *ret,

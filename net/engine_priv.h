@@ -16,6 +16,7 @@
 #include "meta/context.h"
 #include "meta/members.h"
 #include "meta/meta.h"
+#include "net/audit.h"
 #include "net/engine.h"
 #include "net/fetch.h"
 #include "net/session.h"
@@ -87,6 +88,8 @@ struct evfs_peer {
 	bool repair_full;	   /* that Pull asked for everything */
 	struct evfs_weight behind; /* of what lies beyond its report */
 	bool mark;		   /* seen while the list is refreshed */
+	bool audit_due;		   /* an audit is to be begun */
+	bool diverged; /* equal contexts, unequal roots: not a matter of time */
 };
 
 /* When own changes became durable. */
@@ -124,6 +127,7 @@ struct evfs_engine {
 	struct evfs_bucket up, down;
 	uint64_t config_ns; /* when settings are read again */
 	struct evfs_fetch fetch;
+	struct evfs_auditing auditing;
 	uint64_t started_ns;
 	int64_t verified_wall_s;
 	uint64_t bytes_sent, bytes_received;

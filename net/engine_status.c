@@ -283,5 +283,6 @@ int evfs_engine_status(struct evfs_engine *engine,
 	ret->messages_sent = engine->messages_sent;
 	ret->messages_received = engine->messages_received;
 	ret->chunks_corrupt = engine->chunks_corrupt;
+	evfs_audit_status(engine, &ret->audit);
 	return 0;
 }

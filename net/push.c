@@ -71,6 +71,8 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 struct packer {
 	struct evfs_engine *engine;
 	struct evfs_session *session;
+	bool repair;	       /* of an audit */
+	bool answer;	       /* to a repair */
 	struct evfs_buf bytes; /* objects, one after the other */
 	size_t *ends;	       /* where each ends in bytes */
 	size_t n;
@@ -193,8 +195,11 @@ static bool send_frame(struct packer *packer, Evfs__Wire__Batch *batch)
 		batch->n_contents = packer->n_contents;
 		batch->contents = packer->pointers;
 	}
-	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_BATCH;
-	envelope.batch = batch;
+	batch->answer = packer->answer;
+	envelope.kind_case = packer->repair ?
+				     EVFS__WIRE__ENVELOPE__KIND_REPAIR :
+				     EVFS__WIRE__ENVELOPE__KIND_BATCH;
+	envelope.batch = batch; /* one union for both */
 	return evfs_session_send(packer->engine, packer->session,
 				 EVFS_CHANNEL_CONTROL, &envelope);
 }
@@ -232,20 +237,40 @@ static int send_frames(struct packer *packer)
 	return 0;
 }
 
+static int send_packed(struct packer *packer,
+		       struct evfs_object *const *objects, size_t n,
+		       struct evfs_err *err)
+{
+	int r = pack(packer, objects, n);
+
+	if (r == 0)
+		r = send_frames(packer);
+	packer_fini(packer);
+	if (r < 0)
+		return evfs_err_set(err, r, "sending a batch: %s",
+				    evfs_err_text(r));
+	return 0;
+}
+
 static int send_batch(struct evfs_engine *engine, struct evfs_session *session,
 		      struct evfs_object *const *objects, size_t n,
 		      struct evfs_err *err)
 {
 	struct packer packer = { .engine = engine, .session = session };
-	int r = pack(&packer, objects, n);
 
-	if (r == 0)
-		r = send_frames(&packer);
-	packer_fini(&packer);
-	if (r < 0)
-		return evfs_err_set(err, r, "sending a batch: %s",
-				    evfs_err_text(r));
-	return 0;
+	return send_packed(&packer, objects, n, err);
+}
+
+int evfs_push_repair(struct evfs_engine *engine, struct evfs_session *session,
+		     struct evfs_object *const *objects, size_t n, bool answer,
+		     struct evfs_err *err)
+{
+	struct packer packer = { .engine = engine,
+				 .session = session,
+				 .repair = true,
+				 .answer = answer };
+
+	return send_packed(&packer, objects, n, err);
 }
 
 /* ---- the stream ---- */

@@ -222,20 +222,16 @@ bool evfs_engine_verify(struct evfs_engine *engine)
 /* ---- unequal roots under equal contexts ----
  * A stream that was cut leaves objects here that our context does not cover:
  * then the other side needs them too, though no context says so. If a pull of
- * what lies beyond the contexts does not help, the two have diverged. */
+ * what lies beyond the contexts does not help, the two have diverged: an audit
+ * finds where, and repairs it (net/audit.h). */
 
-static void pull(struct evfs_engine *engine, struct evfs_peer *peer, bool full)
+static void pull(struct evfs_engine *engine, struct evfs_peer *peer)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__Pull message = EVFS__WIRE__PULL__INIT;
 	struct evfs_buf context = { 0 };
 
-	if (full)
-		evfs_log(EVFS_LOG_ERROR,
-			 "DIVERGED: peer=%s: equal histories, "
-			 "different content; everything is compared",
-			 peer->member.name);
-	if (full || evfs_wire_put_context(&engine->durable, &context) == 0) {
+	if (evfs_wire_put_context(&engine->durable, &context) == 0) {
 		message.context = evfs_wire_bytes(context.data, context.len);
 		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
 		envelope.pull = &message;
@@ -256,6 +252,9 @@ static void look_for_divergence(struct evfs_engine *engine,
 	    !evfs_context_equal(&engine->durable, &peer->report.context) ||
 	    evfs_hash_equal(&engine->root, &peer->report.root)) {
 		peer->unequal_ns = 0;
+		if (peer->report.complete && !peer->report.receiving &&
+		    evfs_hash_equal(&engine->root, &peer->report.root))
+			peer->diverged = false;
 		return;
 	}
 	if (peer->unequal_ns == 0) {
@@ -263,6 +262,9 @@ static void look_for_divergence(struct evfs_engine *engine,
 		peer->repair_full = false;
 	}
 	due_ns = peer->unequal_ns + EVFS_ENGINE_SUSPICION_NS;
+	/* one of the two begins, so that not both do */
+	if (engine->self > peer->member.node)
+		due_ns += EVFS_ENGINE_SUSPICION_NS;
 	if (now_ns < due_ns) {
 		evfs_engine_lower(next_ns, due_ns);
 		return;
@@ -273,9 +275,12 @@ static void look_for_divergence(struct evfs_engine *engine,
 				  peer->repair_ns + EVFS_ENGINE_REPAIR_NS);
 		return;
 	}
-	/* the first time what lies beyond the contexts, then everything */
-	pull(engine, peer, peer->repair_ns >= peer->unequal_ns);
+	/* the first time what lies beyond the contexts, then all is compared */
 	peer->repair_full = peer->repair_ns >= peer->unequal_ns;
+	if (peer->repair_full)
+		evfs_audit_diverged(engine, peer);
+	else
+		pull(engine, peer);
 	peer->repair_ns = now_ns;
 	if (!peer->repair_full) {
 		peer->unequal_ns = now_ns;

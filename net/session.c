@@ -64,6 +64,7 @@ void evfs_session_drop(struct evfs_engine *engine, struct evfs_session *session)
 		return;
 	session->state = EVFS_SESSION_CLOSED;
 	evfs_push_fini(session);
+	evfs_audit_fini(session);
 	evfs_apply_fini(engine, session);
 	evfs_serve_fini(session);
 	evfs_fetch_session_gone(engine, session);
@@ -299,6 +300,10 @@ static int handle_stream(struct evfs_engine *engine,
 		return evfs_report_receive(engine, session, e->report, err);
 	case EVFS__WIRE__ENVELOPE__KIND_PULL:
 		return evfs_push_pull(engine, session, e->pull, err);
+	case EVFS__WIRE__ENVELOPE__KIND_AUDIT:
+		return evfs_audit_receive(engine, session, e->audit, err);
+	case EVFS__WIRE__ENVELOPE__KIND_REPAIR:
+		return evfs_apply_repair(engine, session, e->repair, err);
 	case EVFS__WIRE__ENVELOPE__KIND_WANT_MANIFEST:
 		return evfs_serve_want_manifest(engine, session,
 						e->want_manifest, err);

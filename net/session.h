@@ -17,6 +17,7 @@
 #include "net/transport.h"
 #include "net/wire.h"
 
+struct evfs_audits;
 struct evfs_engine;
 struct evfs_peer;
 struct evfs_session;
@@ -40,6 +41,7 @@ struct evfs_outgoing {
 /* One that comes in. */
 struct evfs_incoming {
 	bool open;		  /* between Begin and End */
+	bool repair;		  /* of audits: no stream, and no context */
 	uint64_t id;		  /* Begin.stream of the last */
 	struct evfs_context snap; /* the sender's context */
 	struct evfs_buf partial; /* the object that goes on in the next frame */
@@ -90,6 +92,8 @@ struct evfs_session {
 	struct evfs_context pulled;  /* from where, then */
 	struct evfs_outgoing out;
 	struct evfs_incoming incoming;
+	struct evfs_incoming repairs; /* batches of audits */
+	struct evfs_audits *audits;   /* owned; NULL = none yet */
 	struct evfs_serve serve;
 	uint64_t asked_bytes; /* outstanding requests of ours */
 	uint64_t answer_ns;   /* last answer, or first request after */
@@ -183,6 +187,11 @@ int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 		   const Evfs__Wire__Pull *pull,
 		   struct evfs_err *err) EVFS_MUST_USE;
 void evfs_push_fini(struct evfs_session *session);
+/* Objects that an audit found different, n > 0, as one batch apart from the
+ * stream. */
+int evfs_push_repair(struct evfs_engine *engine, struct evfs_session *session,
+		     struct evfs_object *const *objects, size_t n, bool answer,
+		     struct evfs_err *err) EVFS_MUST_USE;
 
 /* ---- streams in: net/apply.c ---- */
 
@@ -195,6 +204,9 @@ int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
 int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,
 		   const Evfs__Wire__End *end,
 		   struct evfs_err *err) EVFS_MUST_USE;
+int evfs_apply_repair(struct evfs_engine *engine, struct evfs_session *session,
+		      const Evfs__Wire__Batch *batch,
+		      struct evfs_err *err) EVFS_MUST_USE;
 void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session);
 
 /* ---- reports: net/report.c ---- */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "meta/dot.h"
 #include "meta/members.h"
+#include "meta/merkle.h"
 #include "net/engine.h"
 
 /* ---- memory of decoded messages ---- */
@@ -322,6 +323,58 @@ static int check_chunk(const Evfs__Wire__Chunk *chunk, struct evfs_err *err)
 	return check_hash(&chunk->hash, "chunk", err);
 }
 
+static int check_leaves(Evfs__Wire__AuditLeaves *const *lists, size_t n, const char *what,
+			struct evfs_err *err)
+{
+	size_t i, total = 0;
+
+	for (i = 0; i < n; i++) {
+		if (lists[i]->hashes.len % EVFS_WIRE_LEAF_BYTES != 0 ||
+		    evfs_merkle_level(lists[i]->path) < 2)
+			return evfs_err_set(err, EVFS_EPROTO,
+					    "audit: %s: no list of objects",
+					    what);
+		total += lists[i]->hashes.len / EVFS_WIRE_LEAF_BYTES;
+	}
+	if (n > EVFS_WIRE_AUDIT_PARTS_MAX || total > EVFS_WIRE_AUDIT_LEAVES_MAX)
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "audit: %s: %zu of %zu objects", what, n,
+				    total);
+	return 0;
+}
+
+static int check_audit(const Evfs__Wire__Audit *audit, struct evfs_err *err)
+{
+	size_t i, bit, n;
+	int r;
+
+	if (audit->id == 0 || audit->n_nodes > EVFS_WIRE_AUDIT_PARTS_MAX)
+		return evfs_err_set(err, EVFS_EPROTO, "audit: %zu nodes",
+				    audit->n_nodes);
+	if (audit->root.len > 0) {
+		r = check_hash(&audit->root, "audit: root", err);
+		if (r < 0)
+			return r;
+	}
+	for (i = 0; i < audit->n_nodes; i++) {
+		const Evfs__Wire__AuditNodes *nodes = audit->nodes[i];
+		int level = evfs_merkle_level(nodes->path);
+
+		n = 0;
+		for (bit = 0; bit < 8 * nodes->present.len; bit++)
+			n += nodes->present.data[bit / 8] >> (7 - bit % 8) & 1;
+		if (level < 0 || level >= EVFS_MERKLE_LEVELS ||
+		    nodes->present.len != EVFS_MERKLE_FANOUT / 8 ||
+		    nodes->sums.len != n * EVFS_WIRE_SUM_BYTES)
+			return evfs_err_set(err, EVFS_EPROTO,
+					    "audit: no list of nodes");
+	}
+	r = check_leaves(audit->lists, audit->n_lists, "lists", err);
+	if (r == 0)
+		r = check_leaves(audit->wants, audit->n_wants, "wants", err);
+	return r;
+}
+
 static int check_envelope(const Evfs__Wire__Envelope *e, struct evfs_err *err)
 {
 	switch (e->kind_case) {
@@ -333,6 +386,10 @@ static int check_envelope(const Evfs__Wire__Envelope *e, struct evfs_err *err)
 		return check_context(&e->begin->snap, "begin: snap", err);
 	case EVFS__WIRE__ENVELOPE__KIND_BATCH:
 		return check_batch(e->batch, err);
+	case EVFS__WIRE__ENVELOPE__KIND_REPAIR:
+		return check_batch(e->repair, err);
+	case EVFS__WIRE__ENVELOPE__KIND_AUDIT:
+		return check_audit(e->audit, err);
 	case EVFS__WIRE__ENVELOPE__KIND_REPORT:
 		return check_report(e->report, err);
 	case EVFS__WIRE__ENVELOPE__KIND_PULL:
