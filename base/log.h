@@ -12,7 +12,8 @@
 #include "base/err.h"
 
 enum evfs_log_level {
-	EVFS_LOG_ERROR,
+	EVFS_LOG_NONE = -1, /* as a limit, for tests that make errors */
+	EVFS_LOG_ERROR = 0,
 	EVFS_LOG_WARN,
 	EVFS_LOG_INFO,
 	EVFS_LOG_DEBUG

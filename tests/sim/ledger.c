@@ -247,6 +247,8 @@ static void look_open(struct sim_replica *r, struct look *look)
 	look->r = r;
 	look->facts = sim_snapshot(r);
 	look->context = (struct evfs_context){ 0 };
+	if (r->sim->forged)
+		return;
 	evfs_meta_lock(r->meta);
 	rc = evfs_context_copy(&look->context, evfs_meta_context(r->meta));
 	evfs_meta_unlock(r->meta);
@@ -314,7 +316,7 @@ void sim_ledger_check(struct sim_replica *r)
 	look_open(r, &look);
 	for (i = 0; i < ledger->n; i++)
 		check_note(&look, &ledger->notes[i]);
-	for (i = 0; i < ledger->n_txs; i++)
+	for (i = 0; i < ledger->n_txs && !r->sim->forged; i++)
 		check_tx(&look, &ledger->txs[i]);
 	look_close(&look);
 }
@@ -361,11 +363,12 @@ void sim_ledger_check_final(struct sim_replica *r)
 		if (n->kind != SIM_ASSERTED || n->lost)
 			continue;
 		evfs_dot_format(n->fact.dot, text);
-		if (!covers(&look, n->fact.ino, n->fact.dot))
+		if (!r->sim->forged &&
+		    !covers(&look, n->fact.ino, n->fact.dot))
 			sim_fail(r->sim, "P3 %s does not know %s", r->name,
 				 text);
 		if (!holds(object, &n->fact) &&
-		    !is_ended(ledger, &n->fact, false))
+		    !is_ended(ledger, &n->fact, r->sim->forged))
 			sim_fail(r->sim, "P3 %s lost: %s %s", r->name,
 				 n->fact.is_version ? "content" : "name", text);
 		if (holds(object, &n->fact) && n->fact.is_version && !live &&

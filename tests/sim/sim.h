@@ -93,6 +93,8 @@ struct sim {
 	uint64_t tags; /* contents made so far */
 	unsigned ops, failed_ops, crashes, partitions;
 	bool quiet; /* no more operations */
+	bool forge;  /* contexts will be made to claim everything */
+	bool forged; /* and are now: only rows tell what is known */
 	uint64_t link_down_until[SIM_REPLICAS_MAX][SIM_REPLICAS_MAX];
 };
 
@@ -112,6 +114,9 @@ void sim_fini(struct sim *sim);
 void sim_commit(struct sim_replica *replica);
 void sim_crash(struct sim_replica *replica);
 void sim_power_on(struct sim_replica *replica);
+/* While all are off: gives every replica the join of all contexts, so that no
+ * stream brings what lacks, and only audits can. */
+void sim_forge_contexts(struct sim *sim);
 /* Lets virtual time pass, committing now and then. */
 void sim_run_until(struct sim *sim, uint64_t time_ns);
 

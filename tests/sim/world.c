@@ -100,6 +100,40 @@ void sim_power_on(struct sim_replica *replica)
 	evfs_loop_attach(sim->loop, replica->index, replica->engine);
 }
 
+void sim_forge_contexts(struct sim *sim)
+{
+	struct evfs_context all = { 0 };
+	struct evfs_err err = { 0 };
+	unsigned i;
+	int r = 0;
+
+	sim_trace(sim, "forging contexts");
+	for (i = 0; i < sim->n && r == 0; i++) {
+		struct evfs_meta *meta = sim->replicas[i].meta;
+
+		if (sim->replicas[i].engine != NULL) {
+			evfs_loop_attach(sim->loop, i, NULL);
+			evfs_engine_free(sim->replicas[i].engine);
+			sim->replicas[i].engine = NULL;
+		}
+		sim_commit(&sim->replicas[i]);
+		evfs_meta_lock(meta);
+		r = evfs_context_join(&all, evfs_meta_context(meta));
+		evfs_meta_unlock(meta);
+	}
+	for (i = 0; i < sim->n && r == 0; i++) {
+		struct evfs_meta *meta = sim->replicas[i].meta;
+
+		evfs_meta_lock(meta);
+		r = evfs_meta_take_context(meta, &all, &err);
+		evfs_meta_unlock(meta);
+		sim_commit(&sim->replicas[i]);
+	}
+	evfs_context_fini(&all);
+	sim->forged = true;
+	sim_must(sim, r, &err, "forge");
+}
+
 /* ---- setting up ---- */
 
 static void open_store(struct sim_replica *replica)

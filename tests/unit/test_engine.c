@@ -881,7 +881,7 @@ START_TEST(audit_repairs)
 	char name[16];
 	unsigned i;
 
-	evfs_log_init("test", EVFS_LOG_ERROR + 1, false);
+	evfs_log_init("test", EVFS_LOG_NONE, false);
 	make(2);
 	power_on(0);
 	power_on(1);
@@ -926,7 +926,7 @@ START_TEST(audit_cut)
 	char name[16];
 	unsigned i;
 
-	evfs_log_init("test", EVFS_LOG_ERROR + 1, false);
+	evfs_log_init("test", EVFS_LOG_NONE, false);
 	make(2);
 	for (i = 0; i < 300; i++) {
 		snprintf(name, sizeof(name), "f%u", i);
