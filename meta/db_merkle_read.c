@@ -2,6 +2,7 @@
 /* Reading the Merkle tree: its rows, and what lies below them, which is read
  * from the rows of names and objects each time. */
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -10,8 +11,38 @@
 #include "meta/delta_priv.h"
 #include "meta/merkle_priv.h"
 
+/* Rows of names kept; a larger bucket is read again for each list. */
+#define CACHE_MAX 65536u
+
+/* A name of an object, by where the object would count if this is the name
+ * that it counts by. */
+struct name_at {
+	uint64_t path; /* of the deepest level */
+	int64_t object; /* key */
+	evfs_stamp link;
+};
+
+/* A name that is kept, and what was found behind it. */
+struct kept_name {
+	struct name_at at;
+	bool read;   /* the object was */
+	bool counts; /* by this name; then: */
+	struct evfs_merkle_leaf leaf;
+};
+
+/* The names below one bucket, so that many lists of parts of it read each
+ * object once. */
+struct name_cache {
+	uint64_t bucket; /* path; 0 = nothing */
+	bool too_many;   /* more than are kept */
+	bool failed;     /* out of memory */
+	struct kept_name *names; /* owned; sorted by path */
+	size_t n, cap;
+};
+
 struct evfs_merkle_view {
 	struct evfs_db_reader *reader; /* owned; in a snapshot */
+	struct name_cache cache;
 };
 
 /* ---- what lies below ---- */
@@ -19,9 +50,9 @@ struct evfs_merkle_view {
 struct scan {
 	struct evfs_db *db;
 	const struct evfs_actors *actors;
-	uint64_t path; /* objects below this are wanted */
-	int (*each)(void *arg, uint64_t path,
-		    const struct evfs_merkle_leaf *leaf);
+	uint64_t path; /* names below this are wanted */
+	int (*each)(void *arg, const struct name_at *name,
+		    struct evfs_err *err);
 	void *arg; /* of each */
 };
 
@@ -51,46 +82,17 @@ static int read_object(struct evfs_db *db, int64_t key,
 	return rc == 0 ? 1 : evfs_err_wrap(err, rc, "object row");
 }
 
-/* Hands it out if it counts, and this link (NULL: of the root) is the one that
- * it counts by. */
-static int scan_object(struct scan *scan, int64_t key, uint64_t path,
-		       const evfs_stamp *id, struct evfs_err *err)
+static bool is_below(uint64_t path, uint64_t above)
 {
-	struct evfs_object *object = NULL;
-	struct evfs_merkle_leaf leaf;
-	const struct evfs_link *link = NULL;
-	int rc = read_object(scan->db, key, &object, err);
-
-	if (rc <= 0)
-		return rc;
-	if (object->kind != EVFS_KIND_DIR && evfs_object_is_live(object))
-		link = evfs_object_sibling_link(object);
-	else if (object->kind == EVFS_KIND_DIR)
-		link = evfs_object_only_link(object);
-	rc = 0;
-	if (id == NULL || (link != NULL &&
-			   evfs_stamp_cmp(&link->id, id) == 0)) {
-		leaf.ino = object->ino;
-		rc = evfs_object_live_hash(object, &leaf.hash) != 0 ?
-			     evfs_err_set(err, EVFS_ENOMEM,
-					  "merkle: out of memory") :
-			     scan->each(scan->arg, path, &leaf);
-	}
-	evfs_object_free(object);
-	return rc;
+	return evfs_merkle_above(path, evfs_merkle_level(above)) == above;
 }
 
-static bool is_below(const struct scan *scan, uint64_t path)
-{
-	return evfs_merkle_above(path, evfs_merkle_level(scan->path)) ==
-	       scan->path;
-}
-
-static int scan_home(struct scan *scan, int64_t key, struct evfs_err *err)
+static int scan_home(const struct scan *scan, int64_t key, struct evfs_err *err)
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	struct name_at name = { 0 };
+	uint64_t bucket;
 	evfs_ino home;
-	uint64_t path;
 	int rc = evfs_db_prepare(scan->db,
 				 "SELECT object, link, time FROM name "
 				 "WHERE parent = ?1",
@@ -100,31 +102,95 @@ static int scan_home(struct scan *scan, int64_t key, struct evfs_err *err)
 		return rc;
 	if (!evfs_actors_dot(scan->actors, key, &home))
 		return damaged(err);
-	path = evfs_merkle_path(home, home);
-	if (evfs_ino_is_root(home) && is_below(scan, path)) {
-		rc = scan_object(scan, key, path, NULL, err);
+	name.path = evfs_merkle_path(home, home);
+	bucket = evfs_merkle_above(name.path, 2);
+	name.object = key;
+	if (evfs_ino_is_root(home) && is_below(name.path, scan->path)) {
+		rc = scan->each(scan->arg, &name, err);
 		if (rc != 0)
 			return rc;
 	}
 	sqlite3_bind_int64(stmt, 1, key);
 	while ((rc = evfs_db_step(scan->db, stmt, err)) > 0) {
-		int64_t object = sqlite3_column_int64(stmt, 0);
 		evfs_ino ino;
-		evfs_stamp id;
 
-		if (!evfs_actors_dot(scan->actors, object, &ino) ||
+		name.object = sqlite3_column_int64(stmt, 0);
+		name.link.time_ns = (uint64_t)sqlite3_column_int64(stmt, 2);
+		if (!evfs_actors_dot(scan->actors, name.object, &ino) ||
 		    !evfs_actors_dot(scan->actors,
-				     sqlite3_column_int64(stmt, 1), &id.dot))
+				     sqlite3_column_int64(stmt, 1),
+				     &name.link.dot))
 			return damaged(err);
-		id.time_ns = (uint64_t)sqlite3_column_int64(stmt, 2);
-		path = evfs_merkle_path(home, ino);
-		if (!is_below(scan, path))
+		name.path = evfs_merkle_path_in(bucket, ino);
+		if (!is_below(name.path, scan->path))
 			continue;
-		rc = scan_object(scan, object, path, &id, err);
+		rc = scan->each(scan->arg, &name, err);
 		if (rc != 0)
 			return rc;
 	}
 	return rc;
+}
+
+static int scan_names(const struct scan *scan, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = evfs_db_prepare(scan->db,
+				 "SELECT dir FROM merkle_home "
+				 "WHERE bucket = ?1 ORDER BY dir",
+				 &stmt, err);
+
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1,
+			   (sqlite3_int64)evfs_merkle_above(scan->path, 2));
+	while ((rc = evfs_db_step(scan->db, stmt, err)) > 0) {
+		rc = scan_home(scan, sqlite3_column_int64(stmt, 0), err);
+		if (rc != 0)
+			return rc;
+	}
+	return rc;
+}
+
+/* ---- from names to objects ---- */
+
+struct leaves {
+	struct evfs_db *db;
+	int (*each)(void *arg, uint64_t path,
+		    const struct evfs_merkle_leaf *leaf);
+	void *arg; /* of each */
+};
+
+/* 1: the object counts by this name; 0: it does not. */
+static int read_leaf(struct evfs_db *db, const struct name_at *name,
+		     struct evfs_merkle_leaf *ret, struct evfs_err *err)
+{
+	struct evfs_object *object = NULL;
+	const struct evfs_link *link = NULL;
+	int rc = read_object(db, name->object, &object, err);
+
+	if (rc <= 0)
+		return rc;
+	if (object->kind == EVFS_KIND_DIR)
+		link = evfs_object_only_link(object);
+	else if (evfs_object_is_live(object))
+		link = evfs_object_sibling_link(object);
+	rc = evfs_ino_is_root(object->ino) ||
+	     (link != NULL && evfs_stamp_cmp(&link->id, &name->link) == 0);
+	ret->ino = object->ino;
+	if (rc > 0 && evfs_object_live_hash(object, &ret->hash) != 0)
+		rc = evfs_err_set(err, EVFS_ENOMEM, "merkle: out of memory");
+	evfs_object_free(object);
+	return rc;
+}
+
+static int scan_leaf(void *arg, const struct name_at *name,
+		     struct evfs_err *err)
+{
+	const struct leaves *leaves = arg;
+	struct evfs_merkle_leaf leaf;
+	int rc = read_leaf(leaves->db, name, &leaf, err);
+
+	return rc <= 0 ? rc : leaves->each(leaves->arg, name->path, &leaf);
 }
 
 int evfs_merkle_scan(struct evfs_db *db, const struct evfs_actors *actors,
@@ -133,21 +199,116 @@ int evfs_merkle_scan(struct evfs_db *db, const struct evfs_actors *actors,
 				 const struct evfs_merkle_leaf *leaf),
 		     void *arg, struct evfs_err *err)
 {
-	struct scan scan = { db, actors, path, each, arg };
-	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-	int rc = evfs_db_prepare(db,
-				 "SELECT dir FROM merkle_home "
-				 "WHERE bucket = ?1 ORDER BY dir",
-				 &stmt, err);
+	struct leaves leaves = { db, each, arg };
+	struct scan scan = { db, actors, path, scan_leaf, &leaves };
+
+	return scan_names(&scan, err);
+}
+
+/* ---- the names of one bucket, for many lists ---- */
+
+static int keep_name(void *arg, const struct name_at *name,
+		     struct evfs_err *err)
+{
+	struct name_cache *cache = arg;
+
+	(void)err;
+	cache->too_many = cache->n == CACHE_MAX;
+	cache->failed = !cache->too_many &&
+			evfs_grow((void **)&cache->names, cache->n,
+				  &cache->cap, sizeof(*cache->names)) != 0;
+	if (cache->too_many || cache->failed)
+		return 1;
+	cache->names[cache->n++] = (struct kept_name){ .at = *name };
+	return 0;
+}
+
+static int name_cmp(const void *a, const void *b)
+{
+	const struct kept_name *x = a;
+	const struct kept_name *y = b;
+
+	return x->at.path < y->at.path ? -1 : x->at.path > y->at.path;
+}
+
+static int fill_cache(struct evfs_merkle_view *view, uint64_t bucket,
+		      struct evfs_err *err)
+{
+	struct name_cache *cache = &view->cache;
+	struct scan scan = { evfs_db_reader_db(view->reader),
+			     evfs_db_reader_numbers(view->reader), bucket,
+			     keep_name, cache };
+	int rc;
+
+	if (cache->bucket == bucket)
+		return 0;
+	cache->n = 0;
+	cache->bucket = 0;
+	cache->too_many = cache->failed = false;
+	rc = scan_names(&scan, err);
+	if (cache->failed)
+		return evfs_err_set(err, EVFS_ENOMEM, "merkle: out of memory");
+	if (rc < 0)
+		return rc;
+	if (cache->n > 0)
+		qsort(cache->names, cache->n, sizeof(*cache->names), name_cmp);
+	cache->bucket = bucket;
+	return 0;
+}
+
+static int kept_leaf(struct evfs_db *db, struct kept_name *name,
+		     struct evfs_err *err)
+{
+	int rc = 0;
+
+	if (!name->read) {
+		rc = read_leaf(db, &name->at, &name->leaf, err);
+		name->read = rc >= 0;
+		name->counts = rc > 0;
+	}
+	return rc < 0 ? rc : 0;
+}
+
+/* The first that is kept of those below a node. */
+static size_t first_below(const struct name_cache *cache, uint64_t path)
+{
+	int level = evfs_merkle_level(path);
+	size_t low = 0, high = cache->n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (evfs_merkle_above(cache->names[mid].at.path, level) < path)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static int view_scan(struct evfs_merkle_view *view, uint64_t path,
+		     int (*each)(void *arg, uint64_t path,
+				 const struct evfs_merkle_leaf *leaf),
+		     void *arg, struct evfs_err *err)
+{
+	struct evfs_db *db = evfs_db_reader_db(view->reader);
+	struct name_cache *cache = &view->cache;
+	int rc = fill_cache(view, evfs_merkle_above(path, 2), err);
+	size_t i;
 
 	if (rc != 0)
 		return rc;
-	sqlite3_bind_int64(stmt, 1,
-			   (sqlite3_int64)evfs_merkle_above(path, 2));
-	while ((rc = evfs_db_step(db, stmt, err)) > 0) {
-		rc = scan_home(&scan, sqlite3_column_int64(stmt, 0), err);
-		if (rc != 0)
-			return rc;
+	if (cache->too_many)
+		return evfs_merkle_scan(db,
+					evfs_db_reader_numbers(view->reader),
+					path, each, arg, err);
+	for (i = first_below(cache, path);
+	     i < cache->n && is_below(cache->names[i].at.path, path) && rc == 0;
+	     i++) {
+		rc = kept_leaf(db, &cache->names[i], err);
+		if (rc == 0 && cache->names[i].counts)
+			rc = each(arg, cache->names[i].at.path,
+				  &cache->names[i].leaf);
 	}
 	return rc;
 }
@@ -182,6 +343,7 @@ void evfs_merkle_close(struct evfs_merkle_view *view)
 		return;
 	evfs_db_reader_end(view->reader);
 	evfs_db_reader_free(view->reader);
+	evfs_free(view->cache.names);
 	evfs_free(view);
 }
 
@@ -252,8 +414,7 @@ int evfs_merkle_children(struct evfs_merkle_view *view, uint64_t path,
 		return rc;
 	if (level < 2 || split)
 		return stored_children(db, path, ret, err);
-	return evfs_merkle_scan(db, evfs_db_reader_numbers(view->reader), path,
-				sum_below, &summing, err);
+	return view_scan(view, path, sum_below, &summing, err);
 }
 
 int evfs_merkle_get(struct evfs_merkle_view *view, uint64_t path,
@@ -316,9 +477,7 @@ int evfs_merkle_list(struct evfs_merkle_view *view, uint64_t path, size_t max,
 	int rc;
 
 	assert(evfs_merkle_level(path) >= 2);
-	rc = evfs_merkle_scan(evfs_db_reader_db(view->reader),
-			      evfs_db_reader_numbers(view->reader), path,
-			      add_leaf, &listing, err);
+	rc = view_scan(view, path, add_leaf, &listing, err);
 	if (listing.failed)
 		rc = evfs_err_set(err, EVFS_ENOMEM, "merkle: out of memory");
 	if (rc < 0) {

@@ -30,8 +30,13 @@ evfs_ino evfs_merkle_home(const struct evfs_object *object)
 
 uint64_t evfs_merkle_path(evfs_ino home, evfs_ino ino)
 {
-	return EVFS_MERKLE_ROOT << 32 | (uint64_t)dot_hash16(home) << 16 |
-	       dot_hash16(ino);
+	return evfs_merkle_path_in(EVFS_MERKLE_ROOT << 16 | dot_hash16(home),
+				   ino);
+}
+
+uint64_t evfs_merkle_path_in(uint64_t bucket, evfs_ino ino)
+{
+	return bucket << 16 | dot_hash16(ino);
 }
 
 int evfs_merkle_level(uint64_t path)

@@ -53,6 +53,8 @@ struct evfs_merkle_leaf {
 evfs_ino evfs_merkle_home(const struct evfs_object *object);
 /* The path of the deepest level for an object in this home. */
 uint64_t evfs_merkle_path(evfs_ino home, evfs_ino ino);
+/* The same where the path of the home's bucket is known. */
+uint64_t evfs_merkle_path_in(uint64_t bucket, evfs_ino ino);
 /* 0 for the root; -1 for what is no path. */
 int evfs_merkle_level(uint64_t path);
 /* The node above it (or it itself) at this level. */

@@ -24,7 +24,7 @@
 #define EVFS_WIRE_OBJECTS_MAX 65536	    /* in one Batch frame */
 #define EVFS_WIRE_INLINE_MAX (64u << 10)    /* bytes of one inline content */
 #define EVFS_WIRE_HASHES_MAX 1024	    /* in WantChunks, NoChunk */
-#define EVFS_WIRE_AUDIT_PARTS_MAX 64	    /* of each kind in one Audit */
+#define EVFS_WIRE_AUDIT_PARTS_MAX 256	    /* of each kind in one Audit */
 #define EVFS_WIRE_AUDIT_LEAVES_MAX 16384    /* in all lists of one Audit */
 #define EVFS_WIRE_LEAF_BYTES 4		    /* of the hash of an object */
 #define EVFS_WIRE_SUM_BYTES 8		    /* of the sum of a node */
