@@ -337,6 +337,12 @@ int evfs_merkle_open(struct evfs_meta *meta, struct evfs_merkle_view **ret,
 	return 0;
 }
 
+struct evfs_db_reader *
+evfs_merkle_reader(const struct evfs_merkle_view *view)
+{
+	return view->reader;
+}
+
 void evfs_merkle_close(struct evfs_merkle_view *view)
 {
 	if (view == NULL)

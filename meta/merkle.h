@@ -88,4 +88,20 @@ int evfs_merkle_object(struct evfs_merkle_view *view, evfs_ino ino,
 		       struct evfs_object **ret, size_t *ret_len,
 		       struct evfs_err *err) EVFS_MUST_USE;
 
+/* ---- checking the tree itself ---- */
+
+/* How far a pass over all buckets is; {0}: at its beginning. */
+struct evfs_merkle_pass {
+	uint64_t next;    /* path of the bucket to go on with */
+	uint64_t objects; /* summed up again so far */
+	uint64_t wrong;   /* nodes that were not what they should be */
+};
+
+/* Makes one bucket anew from the rows of names and objects, and compares; after
+ * the last one the nodes above. What is wrong is put right, the root hash too.
+ * One bucket a call, so that the caller sets the pace. Takes meta's locks
+ * itself, the meta lock only where something is wrong. */
+int evfs_merkle_verify(struct evfs_meta *meta, struct evfs_merkle_pass *pass,
+		       bool *ret_done, struct evfs_err *err) EVFS_MUST_USE;
+
 #endif

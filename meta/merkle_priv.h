@@ -16,6 +16,7 @@
 
 struct evfs_actors;
 struct evfs_db;
+struct evfs_db_reader;
 struct evfs_facts;
 
 struct evfs_merkle_change {
@@ -47,6 +48,9 @@ int evfs_merkle_scan(struct evfs_db *db, const struct evfs_actors *actors,
 		     int (*each)(void *arg, uint64_t path,
 				 const struct evfs_merkle_leaf *leaf),
 		     void *arg, struct evfs_err *err) EVFS_MUST_USE;
+/* Of a view. */
+struct evfs_db_reader *
+evfs_merkle_reader(const struct evfs_merkle_view *view);
 /* One row; all zero where there is none. split (may be NULL): has it rows of
  * children? */
 int evfs_merkle_row(struct evfs_db *db, uint64_t path,

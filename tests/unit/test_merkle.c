@@ -259,6 +259,58 @@ START_TEST(power_loss)
 }
 END_TEST
 
+/* ---- a tree that is wrong ---- */
+
+static uint64_t verify(struct evfs_meta *meta, uint64_t *ret_objects)
+{
+	struct evfs_merkle_pass pass = { 0 };
+	struct evfs_err err = { 0 };
+	bool done = false;
+
+	while (!done)
+		ck_assert_msg(evfs_merkle_verify(meta, &pass, &done, &err) == 0,
+			      "%s", err.msg);
+	*ret_objects = pass.objects;
+	return pass.wrong;
+}
+
+/* One object is counted twice, another was never counted, one in a bucket that
+ * is split. */
+START_TEST(wrong_tree)
+{
+	static evfs_ino inos[1300];
+	struct evfs_meta *meta = store_memory(1);
+	struct evfs_facts *facts = evfs_meta_facts(meta);
+	const struct evfs_object *object;
+	uint64_t objects;
+	evfs_hash hash, root;
+
+	fill(meta, EVFS_INO_ROOT, inos, 0, 1300);
+	check_tree(meta);
+	root = evfs_meta_durable_root(meta);
+	ck_assert_uint_eq(verify(meta, &objects), 0);
+	ck_assert_uint_eq(objects, 1300);
+	evfs_meta_lock(meta);
+	ck_assert_int_eq(evfs_facts_get(facts, inos[7], &object, NULL), 0);
+	ck_assert_int_eq(evfs_object_live_hash(object, &hash), 0);
+	ck_assert_int_eq(evfs_facts_merkle_change(facts, object, 1, &hash,
+						  NULL), 0);
+	evfs_facts_root_change(facts, NULL, &hash);
+	ck_assert_int_eq(evfs_facts_get(facts, inos[8], &object, NULL), 0);
+	ck_assert_int_eq(evfs_object_live_hash(object, &hash), 0);
+	ck_assert_int_eq(evfs_facts_merkle_change(facts, object, -1, &hash,
+						  NULL), 0);
+	evfs_facts_root_change(facts, &hash, NULL);
+	evfs_meta_unlock(meta);
+	ck_assert_uint_eq(verify(meta, &objects), 3); /* bucket, above, root */
+	check_tree(meta);
+	evfs_hash now = evfs_meta_durable_root(meta);
+	ck_assert(evfs_hash_equal(&now, &root));
+	ck_assert_uint_eq(verify(meta, &objects), 0);
+	evfs_meta_close(meta);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("merkle");
@@ -272,6 +324,7 @@ int main(void)
 	tcase_add_test(tc, split_and_join);
 	tcase_add_test(tc, restart);
 	tcase_add_test(tc, power_loss);
+	tcase_add_test(tc, wrong_tree);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

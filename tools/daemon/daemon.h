@@ -47,6 +47,9 @@ json_t *evfs_command_run(struct evfs_daemon *daemon,
 /* The object of `status --json`; NULL when out of memory. Network thread. */
 json_t *evfs_status_json(struct evfs_daemon *daemon,
 			 struct evfs_engine *engine);
+/* Its "anti_entropy". */
+json_t *evfs_status_audit_json(const struct evfs_daemon *daemon,
+			       const struct evfs_audit_status *audit);
 /* Has everything converged, with all members or those named (a JSON array of
  * names; NULL or empty: all)? unknown name: false, and *ret_unknown is it. */
 bool evfs_status_converged(struct evfs_daemon *daemon,

@@ -105,7 +105,7 @@ static const char *state_of(const struct picture *p, bool converged)
 	size_t in_sync, connected;
 
 	count_peers(p, &in_sync, &connected);
-	if (p->conflicts || p->content.corrupt)
+	if (p->conflicts || p->content.corrupt || p->engine.audit.diverged)
 		return "attention";
 	if (converged)
 		return "in-sync";
@@ -286,7 +286,7 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 	status = json_pack(
 		"{s:i, s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o,"
 		" s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i},"
-		" s:{s:i, s:i, s:i, s:i, s:i, s:n, s:n, s:n}, s:{s:i, s:i},"
+		" s:o, s:{s:i, s:i},"
 		" s:{s:o, s:o, s:o, s:o}}",
 		"format", 1, "node", node_json(daemon), "volume",
 		volume_json(daemon, &p), "state", state_of(&p, converged),
@@ -295,10 +295,8 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 		peers_json(&p), "pending", pending_json(daemon, &p), "traffic",
 		traffic_json(&p), "hints", "held", 0, "delivered", 0,
 		"expired", 0, "held_for_others", 0, "gossip", "rounds", 0,
-		"messages", 0, "bytes", 0, "anti_entropy", "rounds", 0,
-		"root_matches", 0, "objects_compared", 0, "objects_repaired",
-		0, "bytes", 0, "last_s", "last_round_trips", "last_bytes",
-		"read_repair", "checks", 0, "repaired", 0, "content",
+		"messages", 0, "bytes", 0, "anti_entropy",
+		evfs_status_audit_json(daemon, &p.engine.audit), "read_repair", "checks", 0, "repaired", 0, "content",
 		"objects", unsigned_json(p.content.objects), "bytes",
 		unsigned_json(p.content.bytes), "corrupt",
 		unsigned_json(p.content.corrupt), "missing",
