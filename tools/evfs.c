@@ -241,6 +241,8 @@ static int start(struct evfs_daemon *daemon, const struct options *options,
 	if (!rc)
 		rc = evfs_fs_mount(daemon->meta, &fs, &daemon->fs, err);
 	if (!rc)
+		rc = evfs_scrub_start(daemon, err);
+	if (!rc)
 		rc = evfs_control_start(daemon, err);
 	if (!rc)
 		rc = evfs_housekeeper_start(daemon, err);
@@ -258,6 +260,7 @@ static void stop(struct evfs_daemon *daemon)
 	daemon->net = NULL;
 	if (control)
 		evfs_control_stop(daemon);
+	evfs_scrub_stop(daemon);
 	if (daemon->fs)
 		evfs_fs_free(daemon->fs);
 	if (daemon->meta)

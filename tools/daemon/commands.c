@@ -132,6 +132,38 @@ static int run_sync(struct evfs_daemon *daemon, struct evfs_engine *engine,
 	return rc;
 }
 
+static int run_verify(struct evfs_daemon *daemon, struct evfs_engine *engine,
+		      const json_t *request, json_t **reply,
+		      struct evfs_err *err)
+{
+	(void)engine;
+	(void)request;
+	(void)reply;
+	(void)err;
+	(void)evfs_scrub_request(daemon);
+	return 0;
+}
+
+static int run_verify_progress(struct evfs_daemon *daemon,
+			       struct evfs_engine *engine,
+			       const json_t *request, json_t **reply,
+			       struct evfs_err *err)
+{
+	struct evfs_scrub_report report;
+
+	(void)engine;
+	(void)request;
+	evfs_scrub_get(daemon, &report);
+	*reply = json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:s}", "ok", 1,
+			   "running", (int)report.running, "mib",
+			   (json_int_t)report.steps, "damaged",
+			   (json_int_t)report.damaged, "objects",
+			   (json_int_t)report.objects, "nodes_wrong",
+			   (json_int_t)report.nodes_wrong, "failure",
+			   report.error);
+	return *reply ? 0 : no_memory(err);
+}
+
 /* 32 random bytes in base64url without padding: 43 characters. */
 static void make_secret(const struct evfs_env *env, char text[44])
 {
@@ -312,6 +344,8 @@ static const struct command commands[] = {
 	{ "config-set", run_config_set },
 	{ "resolve", run_resolve },
 	{ "restore", run_restore },
+	{ "verify", run_verify },
+	{ "verify-progress", run_verify_progress },
 };
 
 json_t *evfs_command_run(struct evfs_daemon *daemon,

@@ -15,6 +15,7 @@
 
 struct evfs_control;
 struct evfs_housekeeper;
+struct evfs_scrub;
 
 struct evfs_daemon {
 	char *store;                   /* absolute path; owned */
@@ -24,6 +25,7 @@ struct evfs_daemon {
 	struct evfs_fs *fs;            /* owned */
 	struct evfs_control *control;  /* owned; the UNIX socket */
 	struct evfs_housekeeper *keeper; /* owned; reclamation thread */
+	struct evfs_scrub *scrub;        /* owned; reading back */
 	uint64_t started_ns;           /* monotonic */
 	double send_rate;              /* bytes/s, smoothed; network thread */
 	uint64_t rate_bytes;           /* sent when rate_ns was taken */
@@ -66,6 +68,24 @@ int evfs_status_for_mount(void *daemon, struct evfs_buf *out);
 /* OpenMetrics text of the same figures. */
 int evfs_metrics_text(const json_t *status, struct evfs_buf *out)
 	EVFS_MUST_USE;
+
+/* ---- scrub.c: reads the store back, slowly, or for a user at once ---- */
+struct evfs_scrub_report {
+	bool running;
+	uint64_t steps;       /* of contents, about 1 MiB each */
+	uint64_t damaged;     /* chunks */
+	uint64_t objects;     /* counted anew for the Merkle tree */
+	uint64_t nodes_wrong; /* of it; put right */
+	char error[256];      /* why it ended early; "" = it did not */
+};
+int evfs_scrub_start(struct evfs_daemon *daemon, struct evfs_err *err)
+	EVFS_MUST_USE;
+void evfs_scrub_stop(struct evfs_daemon *daemon);
+/* Begins a pass over everything; one that is under way goes on (false). Any
+ * thread. */
+bool evfs_scrub_request(struct evfs_daemon *daemon);
+/* Of the last pass that was requested. Any thread. */
+void evfs_scrub_get(struct evfs_daemon *daemon, struct evfs_scrub_report *ret);
 
 /* ---- housekeeping.c: drops old history, reclaims space ---- */
 int evfs_housekeeper_start(struct evfs_daemon *daemon, struct evfs_err *err)

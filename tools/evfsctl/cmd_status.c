@@ -12,6 +12,8 @@
 #include "tools/evfsctl/evfsctl.h"
 
 #define WATCH_INTERVAL_S 1
+#define AUDIT_POLLS 3000
+#define AUDIT_POLL_US 20000
 #define SYNC_ALONE_MS 10000 /* with nobody to talk to: then it gives up */
 
 struct arguments {
@@ -191,6 +193,13 @@ int evfsctl_status(const struct evfsctl *ctl, int argc, char **argv)
 							  : EVFS_EXIT_FAILED;
 }
 
+static double audit_number(const json_t *status, const char *key)
+{
+	const json_t *audit = json_object_get(status, "anti_entropy");
+
+	return json_number_value(json_object_get(audit, key));
+}
+
 /* What is left to do, as one line that is written over on a terminal. Is any
  * member connected? */
 static bool progress(const char *store)
@@ -206,11 +215,35 @@ static bool progress(const char *store)
 	if (isatty(STDERR_FILENO)) {
 		evfsctl_status_line(status, line);
 		fprintf(stderr, "\r\033[K%s", line);
+		if (audit_number(status, "running") > 0)
+			fprintf(stderr, "; %.0f nodes compared",
+				audit_number(status, "running_nodes"));
 	}
 	state = json_string_value(json_object_get(status, "state"));
 	online = !state || strcmp(state, "offline") != 0;
 	json_decref(status);
 	return online;
+}
+
+/* The comparison that the command began goes on after all has converged. */
+static int wait_audited(const char *store, struct evfs_err *err)
+{
+	for (unsigned polls = 0; polls < AUDIT_POLLS; polls++) {
+		json_t *status;
+		bool running;
+		int rc = get_status(store, &status, err);
+
+		if (rc)
+			return rc;
+		running = audit_number(status, "running") > 0;
+		json_decref(status);
+		if (!running)
+			return 0;
+		progress(store);
+		usleep(AUDIT_POLL_US);
+	}
+	return evfs_err_set(err, EVFS_ETIMEOUT, "the comparison does not end "
+			    "(see 'evfsctl status')");
 }
 
 /* Until it is done, or nobody has been there for long. */
@@ -260,6 +293,8 @@ int evfsctl_sync(const struct evfsctl *ctl, int argc, char **argv)
 	}
 	if (!rc)
 		rc = wait_with_progress(store, &args, &err);
+	if (!rc)
+		rc = wait_audited(store, &err);
 	json_decref(args.peers);
 	return rc ? evfsctl_fail(ctl, &err) : EVFS_EXIT_DONE;
 }

@@ -39,6 +39,8 @@ int evfsctl_restore(const struct evfsctl *ctl, int argc, char **argv);
 int evfsctl_deleted(const struct evfsctl *ctl, int argc, char **argv);
 int evfsctl_config(const struct evfsctl *ctl, int argc, char **argv);
 int evfsctl_metrics(const struct evfsctl *ctl, int argc, char **argv);
+int evfsctl_verify(const struct evfsctl *ctl, int argc, char **argv);
+int evfsctl_divergences(const struct evfsctl *ctl, int argc, char **argv);
 int evfsctl_dump(const struct evfsctl *ctl, int argc, char **argv);
 
 /* ---- locate.c: which store, and which path in it ---- */

@@ -51,6 +51,15 @@ static const struct evfsctl_command commands[] = {
 	  evfsctl_restore },
 	{ "deleted", "[DIR]", "files that were removed and can be restored",
 	  NULL, evfsctl_deleted },
+	{ "verify", "[--repair]", "read everything back against its hashes",
+	  "Contents, and the Merkle tree against the facts. --repair waits\n"
+	  "until what is damaged has been fetched from members. Exit: 0 all\n"
+	  "is well, 1 something is (still) damaged.\n",
+	  evfsctl_verify },
+	{ "divergences", "",
+	  "what differed from a member with an equal history",
+	  "Such a thing should never be: it is repaired, and kept here.\n",
+	  evfsctl_divergences },
 	{ "config", "list | get KEY | set KEY VALUE", "settings", NULL,
 	  evfsctl_config },
 	{ "metrics", "", "figures as OpenMetrics text", NULL,

@@ -65,8 +65,15 @@ static void attention_line(const json_t *status, char line[256])
 {
 	double conflicts = number(status, "volume", "conflicts");
 	double corrupt = number(status, "content", "corrupt");
+	double diverged = number(status, "anti_entropy", "diverged");
 	char damaged[64] = "";
 
+	if (diverged > 0) {
+		snprintf(line, 256, "ATTENTION DIVERGED from %.0f member%s "
+			 "with an equal history; comparing everything",
+			 diverged, diverged == 1 ? "" : "s");
+		return;
+	}
 	if (corrupt > 0)
 		snprintf(damaged, sizeof(damaged), "%.0f damaged chunk%s%s",
 			 corrupt, corrupt == 1 ? "" : "s",
