@@ -29,6 +29,20 @@ static void check_context(const ProtobufCBinaryData *bytes)
 	evfs_buf_fini(&out);
 }
 
+static int audit_has_unknown(const Evfs__Wire__Audit *audit)
+{
+	size_t i;
+	int has = 0;
+
+	for (i = 0; i < audit->n_nodes; i++)
+		has |= audit->nodes[i]->base.n_unknown_fields > 0;
+	for (i = 0; i < audit->n_lists; i++)
+		has |= audit->lists[i]->base.n_unknown_fields > 0;
+	for (i = 0; i < audit->n_wants; i++)
+		has |= audit->wants[i]->base.n_unknown_fields > 0;
+	return has;
+}
+
 /* What a newer version may have added is skipped by every reader, and never
  * sent on: protobuf-c need not pack it again. */
 static int has_unknown(const Evfs__Wire__Envelope *e)
@@ -45,11 +59,14 @@ static int has_unknown(const Evfs__Wire__Envelope *e)
 		for (i = 0; i < e->members->n_records; i++)
 			if (e->members->records[i]->base.n_unknown_fields > 0)
 				return 1;
-	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_BATCH)
+	/* both are batches, in one union */
+	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_BATCH ||
+	    e->kind_case == EVFS__WIRE__ENVELOPE__KIND_REPAIR)
 		for (i = 0; i < e->batch->n_contents; i++)
 			if (e->batch->contents[i]->base.n_unknown_fields > 0)
 				return 1;
-	return 0;
+	return e->kind_case == EVFS__WIRE__ENVELOPE__KIND_AUDIT &&
+	       audit_has_unknown(e->audit);
 }
 
 static void check_message(const Evfs__Wire__Envelope *e)

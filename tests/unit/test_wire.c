@@ -66,6 +66,12 @@ static Evfs__Wire__Bye bye;
 static Evfs__Wire__Manifest manifest;
 static Evfs__Wire__WantChunks want_chunks;
 static Evfs__Wire__Chunk chunk;
+static uint8_t present[32];
+static Evfs__Wire__AuditNodes nodes;
+static Evfs__Wire__AuditNodes *nodes_list[1];
+static Evfs__Wire__AuditLeaves leaves;
+static Evfs__Wire__AuditLeaves *leaves_list[1];
+static Evfs__Wire__Audit audit;
 
 static void fill_hello(void)
 {
@@ -120,6 +126,31 @@ static void fill_report(void)
 	report.wanted_bytes = 1u << 30;
 	report.connected = evfs_wire_bytes("12345678abcdefgh", 16);
 	report.receiving = 1;
+}
+
+static void fill_audit(void)
+{
+	memset(present, 0, sizeof(present));
+	present[0] = 0x80;
+	present[31] = 0x01;
+	evfs__wire__audit_nodes__init(&nodes);
+	nodes.path = 257;
+	nodes.present = evfs_wire_bytes(present, sizeof(present));
+	nodes.sums = evfs_wire_bytes("two sums of nodes", 16);
+	nodes_list[0] = &nodes;
+	evfs__wire__audit_leaves__init(&leaves);
+	leaves.path = 65536 + 7;
+	leaves.hashes = evfs_wire_bytes("onetwo3.", 8);
+	leaves_list[0] = &leaves;
+	evfs__wire__audit__init(&audit);
+	audit.id = 12;
+	audit.answer = audit.alarm = audit.end = 1;
+	audit.seed = UINT64_MAX;
+	audit.root = a_hash();
+	audit.n_nodes = audit.n_lists = audit.n_wants = 1;
+	audit.nodes = nodes_list;
+	audit.lists = audit.wants = leaves_list;
+	audit.left = 5;
 }
 
 /* The i-th message; false where there are no more. */
@@ -184,6 +215,17 @@ static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_CHUNK;
 		e->chunk = &chunk;
 		return true;
+	case 9:
+		fill_audit();
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_AUDIT;
+		e->audit = &audit;
+		return true;
+	case 10:
+		fill_batch();
+		batch.answer = 1;
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_REPAIR;
+		e->repair = &batch;
+		return true;
 	default:
 		return false;
 	}
@@ -213,7 +255,7 @@ START_TEST(round_trip)
 		ck_assert_uint_eq(frame.len, again.len);
 		evfs_wire_free(back);
 	}
-	ck_assert_uint_eq(i, 9);
+	ck_assert_uint_eq(i, 11);
 	evfs_buf_fini(&frame);
 	evfs_buf_fini(&again);
 }
@@ -373,6 +415,52 @@ START_TEST(refused_others)
 }
 END_TEST
 
+START_TEST(refused_audit)
+{
+	static Evfs__Wire__AuditLeaves *many[EVFS_WIRE_AUDIT_PARTS_MAX + 1];
+	static uint8_t bytes[4 * EVFS_WIRE_AUDIT_LEAVES_MAX + 4];
+	Evfs__Wire__Envelope e;
+	size_t i;
+
+	(void)sample(9, &e);
+	audit.id = 0;
+	refused(&e, "nodes");
+	(void)sample(9, &e);
+	audit.root.len = 31;
+	refused(&e, "root");
+	(void)sample(9, &e);
+	nodes.path = 0;
+	refused(&e, "no list of nodes");
+	(void)sample(9, &e);
+	nodes.path = UINT64_C(1) << 32; /* has no children */
+	refused(&e, "no list of nodes");
+	(void)sample(9, &e);
+	present[5] = 1; /* a sum is missing */
+	refused(&e, "no list of nodes");
+	(void)sample(9, &e);
+	nodes.present.len = 31;
+	refused(&e, "no list of nodes");
+	(void)sample(9, &e);
+	leaves.path = 256; /* above all objects */
+	refused(&e, "no list of objects");
+	(void)sample(9, &e);
+	leaves.hashes.len = 7;
+	refused(&e, "no list of objects");
+	(void)sample(9, &e);
+	leaves.hashes = evfs_wire_bytes(bytes, sizeof(bytes));
+	refused(&e, "lists: 1 of 16385 objects");
+	(void)sample(9, &e);
+	for (i = 0; i < EVFS_WIRE_AUDIT_PARTS_MAX + 1; i++)
+		many[i] = &leaves;
+	audit.wants = many;
+	audit.n_wants = EVFS_WIRE_AUDIT_PARTS_MAX + 1;
+	refused(&e, "wants: 257");
+	(void)sample(10, &e);
+	object_list[1].len = 0;
+	refused(&e, "empty object");
+}
+END_TEST
+
 START_TEST(frame_length)
 {
 	uint8_t head[4];
@@ -463,6 +551,7 @@ int main(void)
 	tcase_add_test(tc, refused_hello);
 	tcase_add_test(tc, refused_batch);
 	tcase_add_test(tc, refused_others);
+	tcase_add_test(tc, refused_audit);
 	tcase_add_test(tc, frame_length);
 	tcase_add_test(tc, memory_bomb);
 	tcase_add_test(tc, unknown_kind);
