@@ -45,3 +45,12 @@ int evfs_upkeep_set(struct evfs_meta *meta, enum evfs_upkeep which,
 	return evfs_state_set_bytes(meta->db, upkeep_keys[which], bytes,
 				    sizeof(bytes), err);
 }
+
+int evfs_upkeep_set_due(struct evfs_meta *meta, enum evfs_upkeep which,
+			struct evfs_err *err)
+{
+	/* Long ago, and not never. */
+	const struct evfs_upkeep_state state = { .ended_ns = 1 };
+
+	return evfs_upkeep_set(meta, which, &state, err);
+}

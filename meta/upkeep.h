@@ -23,6 +23,9 @@ struct evfs_upkeep_state {
 int evfs_upkeep_get(struct evfs_meta *meta, enum evfs_upkeep which,
 		    struct evfs_upkeep_state *ret, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* There is reason to begin a pass now. */
+int evfs_upkeep_set_due(struct evfs_meta *meta, enum evfs_upkeep which,
+			struct evfs_err *err) EVFS_MUST_USE;
 int evfs_upkeep_set(struct evfs_meta *meta, enum evfs_upkeep which,
 		    const struct evfs_upkeep_state *state,
 		    struct evfs_err *err) EVFS_MUST_USE;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "meta/delta.h"
 #include "meta/divergence.h"
+#include "meta/upkeep.h"
 #include "net/audit_priv.h"
 
 /* ---- life ---- */
@@ -73,6 +74,31 @@ static void keep_evidence(struct evfs_engine *engine,
 		evfs_log(EVFS_LOG_ERROR, "keeping evidence: err=%s", err.msg);
 }
 
+/* Trees that differ over equal objects: one of the two is wrong. Had anything
+ * changed meanwhile, that would be the reason. */
+static void suspect_tree(struct evfs_engine *engine,
+			 const struct evfs_session *session,
+			 const struct evfs_audit_side *side)
+{
+	const struct evfs_peer_report *report = &session->peer->report;
+	struct evfs_err err = { 0 };
+	int r;
+
+	if (side->differing > 0 ||
+	    !evfs_hash_equal(&side->ours, &engine->root) ||
+	    !evfs_hash_equal(&side->theirs, &report->root) ||
+	    !evfs_context_equal(&engine->durable, &report->context))
+		return;
+	evfs_log(EVFS_LOG_ERROR, "audit: peer=%s: equal objects, different "
+		 "trees; the tree is checked against the facts",
+		 session->peer->member.name);
+	evfs_meta_lock(engine->meta);
+	r = evfs_upkeep_set_due(engine->meta, EVFS_UPKEEP_TREE, &err);
+	evfs_meta_unlock(engine->meta);
+	if (r < 0)
+		evfs_log(EVFS_LOG_WARN, "audit: err=%s", err.msg);
+}
+
 static void end_side(struct evfs_engine *engine, struct evfs_session *session,
 		     struct evfs_audit_side *side)
 {
@@ -89,6 +115,8 @@ static void end_side(struct evfs_engine *engine, struct evfs_session *session,
 	}
 	if (side->alarm && !equal)
 		keep_evidence(engine, session, side);
+	if (!equal)
+		suspect_tree(engine, session, side);
 	if (mine) {
 		all->status.rounds++;
 		all->status.root_matches += equal;

@@ -133,7 +133,35 @@ damaged_chunk() {
 	cmp "$a/precious" "$(mnt B)/precious" || fail "still damaged"
 }
 
+# The rows of A's tree and its root hash are wrong: all objects are equal, and
+# the audit says so; the tree is made right from the facts.
+wrong_tree() {
+	local root
+	stop A
+	python3 - "$(store A)/meta.db" <<-'PY'
+	import sqlite3, sys
+	db = sqlite3.connect(sys.argv[1])
+	with db:
+	    path, total = db.execute('SELECT path, sum FROM merkle '
+	                             'WHERE path >= 65536 LIMIT 1').fetchone()
+	    db.execute('UPDATE merkle SET sum = ? WHERE path = ?',
+	               (bytes([total[0] ^ 1]) + total[1:], path))
+	    (derived,) = db.execute("SELECT value FROM state "
+	                            "WHERE key = 'derived'").fetchone()
+	    derived = derived[:-32] + bytes([derived[-32] ^ 1]) + derived[-31:]
+	    db.execute("UPDATE state SET value = ? WHERE key = 'derived'",
+	               (derived,))
+	db.close()
+	PY
+	start A
+	same_roots && fail "the damage does not show"
+	until_true 90 same_roots
+	synced A B
+	grep -q 'Merkle tree was wrong' "$WORLD/A.log" || fail "not found"
+}
+
 try forged_contexts forged_contexts
 try sync_command sync_command
 try damaged_chunk damaged_chunk
+try wrong_tree wrong_tree
 finish

@@ -25,7 +25,7 @@
 #define STEP_BYTES (1u << 20) /* of content, then a pause */
 #define STEP_PAUSE_MS 105     /* so less than 10 MB/s */
 #define TREE_PAUSE_MS 50      /* after each bucket */
-#define IDLE_MS 60000
+#define IDLE_MS 10000
 #define SAVE_STEPS 64 /* of content, between notes of the place */
 
 struct evfs_scrub {
@@ -71,28 +71,22 @@ static void save(struct evfs_scrub *scrub, enum evfs_upkeep which,
 		evfs_log(EVFS_LOG_WARN, "scrub: err=%s", err.msg);
 }
 
-static void load(struct evfs_scrub *scrub)
+static void load(struct evfs_scrub *scrub, enum evfs_upkeep which,
+		 struct evfs_upkeep_state *ret)
 {
 	struct evfs_meta *meta = scrub->daemon->meta;
 	struct evfs_err err = { 0 };
 	int rc;
 
 	evfs_meta_lock(meta);
-	rc = evfs_upkeep_get(meta, EVFS_UPKEEP_TREE, &scrub->tree, &err);
-	if (!rc)
-		rc = evfs_upkeep_get(meta, EVFS_UPKEEP_CONTENT, &scrub->content,
-				     &err);
+	rc = evfs_upkeep_get(meta, which, ret, &err);
 	evfs_meta_unlock(meta);
 	if (rc)
 		evfs_log(EVFS_LOG_WARN, "scrub: err=%s", err.msg);
 	/* A new store has nothing to be read back yet. */
-	if (!scrub->tree.ended_ns) {
-		scrub->tree.ended_ns = wall_ns(scrub);
-		save(scrub, EVFS_UPKEEP_TREE, &scrub->tree);
-	}
-	if (!scrub->content.ended_ns) {
-		scrub->content.ended_ns = wall_ns(scrub);
-		save(scrub, EVFS_UPKEEP_CONTENT, &scrub->content);
+	if (!ret->ended_ns) {
+		ret->ended_ns = wall_ns(scrub);
+		save(scrub, which, ret);
 	}
 }
 
@@ -122,7 +116,8 @@ static int tree_step(struct evfs_scrub *scrub, bool *ret_done,
 	return rc;
 }
 
-/* One step of what is due by the clock; ms until the next. */
+/* One step of what is due by the clock, or because there is reason to; ms until
+ * the next. */
 static unsigned background(struct evfs_scrub *scrub)
 {
 	struct evfs_content *content = evfs_meta_content(scrub->daemon->meta);
@@ -132,6 +127,8 @@ static unsigned background(struct evfs_scrub *scrub)
 	bool done = false;
 	int rc = 0;
 
+	if (!scrub->pass.next)
+		load(scrub, EVFS_UPKEEP_TREE, &scrub->tree);
 	if (is_due(scrub, &scrub->tree, TREE_EVERY_NS)) {
 		rc = tree_step(scrub, &done, &err);
 		if (!rc && done) {
@@ -256,7 +253,7 @@ static void *run(void *arg)
 
 	/* Of this thread only, on Linux. */
 	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
-	load(scrub);
+	load(scrub, EVFS_UPKEEP_CONTENT, &scrub->content);
 	pthread_mutex_lock(&scrub->lock);
 	while (!scrub->stop) {
 		struct timespec until;
