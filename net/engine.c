@@ -97,6 +97,7 @@ static void read_config(struct evfs_engine *engine, uint64_t now_ns)
 		(uint64_t)evfs_config_get(engine->meta,
 					  EVFS_CONFIG_anti_entropy_interval) *
 		EVFS_MS;
+	evfs_gossip_config(engine);
 	evfs_meta_unlock(engine->meta);
 	engine->config_ns = now_ns + 5 * EVFS_SECOND;
 }
@@ -168,6 +169,7 @@ static uint64_t run(struct evfs_engine *engine)
 	evfs_fetch_run(engine, now_ns, &next_ns);
 	evfs_report_tick(engine, now_ns, &next_ns);
 	evfs_audit_tick(engine, now_ns, &next_ns);
+	evfs_gossip_tick(engine, now_ns, &next_ns);
 	for (peer = engine->peers; peer != NULL; peer = peer->next)
 		evfs_peer_tick(engine, peer, now_ns, &next_ns);
 	evfs_session_reap(engine);
@@ -203,7 +205,9 @@ int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
 		env->random(env->ctx, &engine->instance,
 			    sizeof(engine->instance));
 	} while (engine->instance == 0);
-	r = evfs_engine_refresh(engine, err);
+	r = evfs_gossip_start(engine, err);
+	if (r == 0)
+		r = evfs_engine_refresh(engine, err);
 	if (r == 0)
 		r = evfs_peer_refresh(engine, err);
 	if (r < 0) {
@@ -228,6 +232,8 @@ void evfs_engine_free(struct evfs_engine *engine)
 	evfs_session_reap(engine);
 	evfs_fetch_fini(engine);
 	evfs_peer_free_all(engine);
+	evfs_gossip_fini(&engine->gossip);
+	evfs_free(engine->members_new);
 	evfs_context_fini(&engine->durable);
 	evfs_context_fini(&engine->seen);
 	evfs_free(engine);
@@ -325,6 +331,7 @@ void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 void evfs_engine_members_changed(struct evfs_engine *engine)
 {
 	engine->members_dirty = engine->members_news = true;
+	engine->members_all = true;
 	(void)run(engine);
 }
 
@@ -377,18 +384,7 @@ void evfs_engine_pause(struct evfs_engine *engine, uint64_t node, bool on)
 static void sync_session(struct evfs_engine *engine,
 			 struct evfs_session *session)
 {
-	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
-	Evfs__Wire__Pull pull = EVFS__WIRE__PULL__INIT;
-	struct evfs_buf context = { 0 };
-
-	if (evfs_wire_put_context(&engine->durable, &context) == 0) {
-		pull.context = evfs_wire_bytes(context.data, context.len);
-		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
-		envelope.pull = &pull;
-		(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
-					&envelope);
-	}
-	evfs_buf_fini(&context);
+	evfs_push_ask(engine, session, &engine->durable);
 	if (session->state != EVFS_SESSION_ACTIVE)
 		return;
 	session->pull = evfs_context_copy(&session->pulled,
@@ -407,6 +403,7 @@ void evfs_engine_sync(struct evfs_engine *engine, uint64_t node)
 		peer->failures = 0;
 		peer->dial_ns = 0;
 		peer->audit_due = true;
+		peer->chosen = node != 0;
 		if (peer->session != NULL)
 			sync_session(engine, peer->session);
 	}

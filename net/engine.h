@@ -97,6 +97,9 @@ struct evfs_peer_status {
 	int64_t last_contact_s;	  /* -1 never */
 	int64_t convergence_p50_ms, convergence_p99_ms; /* -1 unknown */
 	uint64_t convergence_count;
+	char heard_via[EVFS_NODE_NAME_MAX + 1]; /* not connected, and this
+						 * member told of it; "" else */
+	uint32_t version;	  /* of the protocol, that it speaks; 0 unknown */
 	char last_error[128]; /* why it is not connected; "" = none */
 };
 
@@ -131,6 +134,10 @@ struct evfs_engine_status {
 	uint64_t messages_sent, messages_received;
 	uint64_t chunks_corrupt; /* refused for their hash */
 	struct evfs_audit_status audit;
+	uint64_t gossip_rounds;	 /* all since start */
+	uint64_t gossip_messages, gossip_bytes; /* sent */
+	uint64_t gossip_refused; /* claims that were not believed */
+	unsigned health; /* of this daemon's own timing: 0 well, to 8 */
 };
 int evfs_engine_status(struct evfs_engine *engine,
 		       struct evfs_engine_status *ret,

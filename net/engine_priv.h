@@ -19,6 +19,7 @@
 #include "net/audit.h"
 #include "net/engine.h"
 #include "net/fetch.h"
+#include "net/gossip.h"
 #include "net/session.h"
 #include "net/transport.h"
 
@@ -26,12 +27,13 @@
 #define EVFS_SECOND ((uint64_t)1000000000)
 
 #define EVFS_ENGINE_PING_NS (5 * EVFS_SECOND)
-#define EVFS_ENGINE_SUSPECT_NS (10 * EVFS_SECOND)
 #define EVFS_ENGINE_SILENCE_NS (20 * EVFS_SECOND) /* then it is over */
 #define EVFS_ENGINE_HELLO_NS (15 * EVFS_SECOND)	  /* for the handshake */
 #define EVFS_ENGINE_PROBE_NS (3 * EVFS_SECOND)
 #define EVFS_ENGINE_REPORT_NS (10 * EVFS_MS)
 #define EVFS_ENGINE_RELAY_NS (250 * EVFS_MS)
+#define EVFS_ENGINE_PULL_NS (10 * EVFS_SECOND) /* from a random member */
+#define EVFS_ENGINE_HEAL_NS (60 * EVFS_SECOND) /* dialling a dead one */
 #define EVFS_ENGINE_POLL_NS (2 * EVFS_MS)	   /* while a queue is full */
 #define EVFS_ENGINE_SAVE_NS (10 * EVFS_SECOND)	   /* reports to the store */
 #define EVFS_ENGINE_SUSPICION_NS (2 * EVFS_SECOND) /* unequal roots */
@@ -90,6 +92,15 @@ struct evfs_peer {
 	bool mark;		   /* seen while the list is refreshed */
 	bool audit_due;		   /* an audit is to be begun */
 	bool diverged; /* equal contexts, unequal roots: not a matter of time */
+	/* net/engine_gossip.c, net/engine_links.c: */
+	uint64_t lost_ns;	   /* when a session of it broke; 0 = never */
+	uint64_t lag_ns;	   /* gossip has shown something that is lacking
+				    * here, since then; 0 = not */
+	uint64_t odd_ns;	   /* its member list is another one, since;
+				    * 0 = not */
+	enum evfs_gossip_life life; /* as of the last round */
+	bool chosen;		   /* to be dialled, of more than all can be
+				    * connected to */
 };
 
 /* When own changes became durable. */
@@ -115,7 +126,10 @@ struct evfs_engine {
 	struct evfs_session *sessions;
 	bool paused;		     /* all of it */
 	bool members_dirty;	     /* the list is to be read again */
-	bool members_news;	     /* and told to every session */
+	bool members_news;	     /* and told to every session: */
+	uint64_t *members_new;	     /* owned; these nodes' records */
+	size_t n_members_new, cap_members_new;
+	bool members_all; /* or all of them */
 	struct evfs_context durable; /* as of the last refresh */
 	evfs_hash root;
 	uint64_t wanted, wanted_bytes;
@@ -128,6 +142,14 @@ struct evfs_engine {
 	uint64_t config_ns; /* when settings are read again */
 	struct evfs_fetch fetch;
 	struct evfs_auditing auditing;
+	struct evfs_gossip gossip;
+	struct evfs_gossip_state own; /* as of own_news */
+	uint64_t own_news;
+	uint64_t gossip_ns;	/* when the next round is due */
+	uint64_t gossip_fanout; /* setting */
+	uint64_t pull_ns;	/* when the next random pull is */
+	uint64_t links_ns;	/* not before: the next pick of a member */
+	uint64_t heal_ns;	/* when a dead one is dialled next */
 	uint64_t started_ns;
 	int64_t verified_wall_s;
 	uint64_t bytes_sent, bytes_received;
@@ -189,7 +211,45 @@ bool evfs_peer_is_paused(const struct evfs_engine *engine,
 			 const struct evfs_peer *peer);
 void evfs_peer_free_all(struct evfs_engine *engine);
 
+/* ---- net/engine_gossip.c ---- */
+
+int evfs_gossip_start(struct evfs_engine *engine,
+		      struct evfs_err *err) EVFS_MUST_USE;
+/* Reads the settings. With meta locked. */
+void evfs_gossip_config(struct evfs_engine *engine);
+/* The member list has changed. */
+int evfs_gossip_members(struct evfs_engine *engine,
+			struct evfs_err *err) EVFS_MUST_USE;
+/* Describes what is durable here. */
+void evfs_gossip_own(struct evfs_engine *engine);
+/* Rounds, and the pulls that follow from what was heard. */
+void evfs_gossip_tick(struct evfs_engine *engine, uint64_t now_ns,
+		      uint64_t *next_ns);
+/* A member's state as of the last gossip; NULL = unknown. */
+const struct evfs_gossip_state *
+evfs_gossip_state_of(const struct evfs_engine *engine,
+		     const struct evfs_peer *peer);
+/* Does that state say that the member has what is durable here, and no more?
+ */
+bool evfs_gossip_is_equal(const struct evfs_engine *engine,
+			  const struct evfs_peer *peer);
+
+/* ---- net/engine_links.c ---- */
+
+/* Picks whom to dial, where there are too many members for all. */
+void evfs_links_tick(struct evfs_engine *engine, uint64_t now_ns,
+		     uint64_t *next_ns);
+/* Is it connected to all, as far as they can be reached? */
+bool evfs_links_is_full(const struct evfs_engine *engine);
+/* Has it sessions enough, so that others should look elsewhere? */
+bool evfs_links_are_enough(const struct evfs_engine *engine);
+/* How long a change of others waits before it is passed on over a session. */
+uint64_t evfs_links_relay_ns(const struct evfs_engine *engine);
+
 /* ---- net/report.c ---- */
+
+/* Gossip says that the member's durable context is equal to ours. */
+void evfs_report_adopt(struct evfs_engine *engine, struct evfs_peer *peer);
 
 /* Does the member have all that is durable here, and we all that it has, as it
  * last reported, and nothing of ours waits to become durable? `settled`:
@@ -198,7 +258,7 @@ bool evfs_peer_in_sync(const struct evfs_engine *engine,
 		       const struct evfs_peer *peer, bool settled);
 /* Is everything here durable? Takes the meta lock. */
 bool evfs_engine_settled(struct evfs_engine *engine);
-/* Alive, suspect or dead, by when it was last heard. */
+/* Alive, suspect or dead, by what was heard of it, directly or not. */
 enum evfs_peer_state evfs_peer_state(const struct evfs_engine *engine,
 				     const struct evfs_peer *peer,
 				     uint64_t now_ns);

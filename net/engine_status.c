@@ -125,6 +125,48 @@ static void convergence(const struct evfs_peer *peer,
 	ret->convergence_p99_ms = sorted[(n - 1) * 99 / 100];
 }
 
+/* What gossip says of a member that there is no session with. */
+static void hearsay(const struct evfs_engine *engine,
+		    const struct evfs_peer *peer, struct evfs_peer_status *ret)
+{
+	const struct evfs_gossip_entry *entry =
+		evfs_gossip_find(&engine->gossip, peer->member.node);
+	uint64_t silence_ns;
+	struct evfs_peer *via;
+
+	if (entry == NULL)
+		return;
+	ret->version = entry->state.version;
+	silence_ns = evfs_gossip_silence_ns(&engine->gossip, entry);
+	if (silence_ns != UINT64_MAX)
+		ret->last_contact_s = (int64_t)(silence_ns / EVFS_SECOND);
+	if (peer->session != NULL || entry->since == 0)
+		return;
+	ret->has_root = true;
+	ret->root = entry->state.root;
+	if (entry->state.wanted_bytes > ret->behind_bytes)
+		ret->behind_bytes = entry->state.wanted_bytes;
+	for (via = engine->peers; via != NULL; via = via->next)
+		if (via->member.node == entry->via && via != peer)
+			snprintf(ret->heard_via, sizeof(ret->heard_via), "%s",
+				 via->member.name);
+}
+
+/* Changes of its own that it has told of by gossip, and that are not here. */
+static uint64_t missing_own(const struct evfs_engine *engine,
+			    const struct evfs_peer *peer)
+{
+	const struct evfs_gossip_state *state =
+		evfs_gossip_state_of(engine, peer);
+	evfs_actor actor = { peer->member.node, state ? state->epoch : 0 };
+	uint64_t ours;
+
+	if (state == NULL || peer->session != NULL)
+		return 0;
+	ours = evfs_context_get(&engine->durable, actor);
+	return state->counter > ours ? state->counter - ours : 0;
+}
+
 static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 		       bool settled, struct evfs_peer_status *ret,
 		       struct evfs_err *err)
@@ -147,6 +189,8 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 	if (report->complete && report->wanted_bytes > ret->behind_bytes)
 		ret->behind_bytes = report->wanted_bytes;
 	ret->missing_changes = missing(engine, &report->context);
+	if (missing_own(engine, peer) > ret->missing_changes)
+		ret->missing_changes = missing_own(engine, peer);
 	ret->rtt_ms = peer->rtt_ns < 0 ? -1
 				       : (peer->rtt_ns + (int64_t)EVFS_MS - 1) /
 						 (int64_t)EVFS_MS;
@@ -157,6 +201,7 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 		peer->contact_ns == 0
 			? -1
 			: (int64_t)((now_ns - peer->contact_ns) / EVFS_SECOND);
+	hearsay(engine, peer, ret);
 	convergence(peer, ret);
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s",
 		 peer->last_error);
@@ -265,6 +310,7 @@ int evfs_engine_status(struct evfs_engine *engine,
 	if (r < 0)
 		return r;
 	*ret = (struct evfs_engine_status){ 0 };
+	evfs_gossip_own(engine);
 	r = all_peers(engine, ret, err);
 	if (r == 0)
 		r = pending(engine, ret, err);
@@ -284,5 +330,10 @@ int evfs_engine_status(struct evfs_engine *engine,
 	ret->messages_received = engine->messages_received;
 	ret->chunks_corrupt = engine->chunks_corrupt;
 	evfs_audit_status(engine, &ret->audit);
+	ret->gossip_rounds = engine->gossip.rounds;
+	ret->gossip_messages = engine->gossip.messages;
+	ret->gossip_bytes = engine->gossip.bytes;
+	ret->gossip_refused = engine->gossip.refused;
+	ret->health = engine->gossip.health.score;
 	return 0;
 }

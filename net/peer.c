@@ -145,6 +145,17 @@ static void sweep(struct evfs_engine *engine)
 	}
 }
 
+/* What is new goes to all sessions at once (a rumour); what one of them misses,
+ * it gets when gossip shows that the lists differ. */
+static void tell_members(struct evfs_engine *engine,
+			 struct evfs_session *session)
+{
+	evfs_session_send_members(engine, session,
+				  engine->members_all ? NULL
+						      : engine->members_new,
+				  engine->n_members_new);
+}
+
 int evfs_peer_refresh(struct evfs_engine *engine, struct evfs_err *err)
 {
 	struct evfs_session *s;
@@ -152,13 +163,17 @@ int evfs_peer_refresh(struct evfs_engine *engine, struct evfs_err *err)
 
 	if (r < 0)
 		return r;
+	r = evfs_gossip_members(engine, err);
+	if (r < 0)
+		return r;
 	engine->members_dirty = false;
 	if (engine->members_news) {
-		engine->members_news = false;
 		/* before closing: a removed member hears of it */
 		for (s = engine->sessions; s != NULL; s = s->next)
 			if (s->state == EVFS_SESSION_ACTIVE)
-				evfs_session_send_members(engine, s);
+				tell_members(engine, s);
+		engine->members_news = engine->members_all = false;
+		engine->n_members_new = 0;
 	}
 	close_unwanted(engine);
 	sweep(engine);
@@ -168,8 +183,19 @@ int evfs_peer_refresh(struct evfs_engine *engine, struct evfs_err *err)
 
 /* ---- on the wire ---- */
 
+static bool is_among(uint64_t node, const uint64_t *nodes, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (nodes[i] == node)
+			return true;
+	return false;
+}
+
 void evfs_session_send_members(struct evfs_engine *engine,
-			       struct evfs_session *session)
+			       struct evfs_session *session,
+			       const uint64_t *nodes, size_t n_nodes)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__Members message = EVFS__WIRE__MEMBERS__INIT;
@@ -195,6 +221,8 @@ void evfs_session_send_members(struct evfs_engine *engine,
 		return;
 	}
 	for (i = 0; i < n; i++) {
+		if (nodes != NULL && !is_among(list[i].node, nodes, n_nodes))
+			continue;
 		evfs__wire__member__init(&records[i]);
 		records[i].node = list[i].node;
 		records[i].name = list[i].name;
@@ -202,9 +230,8 @@ void evfs_session_send_members(struct evfs_engine *engine,
 		records[i].address = list[i].address;
 		records[i].stamp = list[i].stamp_ns;
 		records[i].removed = list[i].removed;
-		pointers[i] = &records[i];
+		pointers[message.n_records++] = &records[i];
 	}
-	message.n_records = n;
 	message.records = pointers;
 	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_MEMBERS;
 	envelope.members = &message;
@@ -224,6 +251,18 @@ static void copy_member(const Evfs__Wire__Member *from, struct evfs_member *to)
 	snprintf(to->address, sizeof(to->address), "%s", from->address);
 }
 
+/* To be told to others; all of them are where the list has no room. */
+static void note_new(struct evfs_engine *engine, uint64_t node)
+{
+	if (is_among(node, engine->members_new, engine->n_members_new))
+		return;
+	if (evfs_grow((void **)&engine->members_new, engine->n_members_new,
+		      &engine->cap_members_new, sizeof(uint64_t)) < 0)
+		engine->members_all = true;
+	else
+		engine->members_new[engine->n_members_new++] = node;
+}
+
 int evfs_session_members(struct evfs_engine *engine,
 			 struct evfs_session *session,
 			 const Evfs__Wire__Members *members,
@@ -240,6 +279,8 @@ int evfs_session_members(struct evfs_engine *engine,
 		changed = false;
 		copy_member(members->records[i], &member);
 		r = evfs_members_join(engine->meta, &member, &changed, err);
+		if (changed)
+			note_new(engine, member.node);
 		any = any || changed;
 	}
 	evfs_meta_unlock(engine->meta);
@@ -277,12 +318,14 @@ void evfs_peer_tick(struct evfs_engine *engine, struct evfs_peer *peer,
 
 	if (peer->member.removed || evfs_peer_is_paused(engine, peer) ||
 	    peer->member.address[0] == '\0' ||
-	    evfs_session_of(engine, peer->member.node) != NULL)
+	    evfs_session_of(engine, peer->member.node) != NULL ||
+	    (!peer->chosen && !evfs_links_is_full(engine)))
 		return;
 	if (now_ns < peer->dial_ns) {
 		evfs_engine_lower(next_ns, peer->dial_ns);
 		return;
 	}
+	peer->chosen = false;
 	conn = engine->transport->dial(engine->transport->ctx,
 				       peer->member.node, peer->member.address,
 				       peer->member.key);

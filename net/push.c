@@ -7,7 +7,8 @@
  * order, so when it ends, nothing is assumed any more. Own changes go at once;
  * others' only where their writer is not connected to the member itself, or
  * has not got through to it within a while: else a full mesh would send every
- * change over every edge. */
+ * change over every edge. Where there are too many members for a full mesh,
+ * each session has a turn of its own (net/topology.h). */
 #include <string.h>
 
 #include "base/mem.h"
@@ -49,7 +50,8 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 			continue;
 		if (dot.actor.node == engine->self)
 			return true;
-		if (report->complete && !is_connected(report, dot.actor.node))
+		if (report->complete && evfs_links_is_full(engine) &&
+		    !is_connected(report, dot.actor.node))
 			return true;
 		foreign = true;
 	}
@@ -58,7 +60,7 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 		return false;
 	}
 	if (session->relay_ns == 0)
-		session->relay_ns = now_ns + EVFS_ENGINE_RELAY_NS;
+		session->relay_ns = now_ns + evfs_links_relay_ns(engine);
 	if (now_ns >= session->relay_ns)
 		return true;
 	evfs_engine_lower(next_ns, session->relay_ns);
@@ -376,6 +378,23 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 	}
 	if (r < 0)
 		evfs_session_fail(engine, session, &err);
+}
+
+void evfs_push_ask(struct evfs_engine *engine, struct evfs_session *session,
+		   const struct evfs_context *from)
+{
+	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Pull pull = EVFS__WIRE__PULL__INIT;
+	struct evfs_buf context = { 0 };
+
+	if (evfs_wire_put_context(from, &context) == 0) {
+		pull.context = evfs_wire_bytes(context.data, context.len);
+		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
+		envelope.pull = &pull;
+		(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
+					&envelope);
+	}
+	evfs_buf_fini(&context);
 }
 
 int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,

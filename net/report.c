@@ -158,6 +158,20 @@ out:
 	return r;
 }
 
+void evfs_report_adopt(struct evfs_engine *engine, struct evfs_peer *peer)
+{
+	evfs_actor actor = evfs_meta_actor(engine->meta);
+	uint64_t before = evfs_context_get(&peer->report.context, actor);
+
+	if (evfs_context_equal(&peer->report.context, &engine->durable) ||
+	    evfs_context_copy(&peer->report.context, &engine->durable) < 0)
+		return; /* known; or out of memory: the next round tries again */
+	sample(engine, peer, before, evfs_context_get(&engine->durable, actor));
+	peer->report.known = peer->report.unsaved = true;
+	engine->news++;
+	engine->changed = true;
+}
+
 /* ---- equality ---- */
 
 bool evfs_engine_settled(struct evfs_engine *engine)
@@ -178,15 +192,27 @@ enum evfs_peer_state evfs_peer_state(const struct evfs_engine *engine,
 				     const struct evfs_peer *peer,
 				     uint64_t now_ns)
 {
-	uint64_t silent_ns = now_ns - peer->contact_ns;
+	const struct evfs_gossip_entry *entry =
+		evfs_gossip_find(&engine->gossip, peer->member.node);
 
 	if (evfs_peer_is_paused(engine, peer))
 		return EVFS_PEER_PAUSED;
-	if (peer->session != NULL && silent_ns < EVFS_ENGINE_SUSPECT_NS)
+	if (entry == NULL)
+		return EVFS_PEER_DEAD;
+	switch (evfs_gossip_life(&engine->gossip, entry)) {
+	case EVFS_GOSSIP_ALIVE:
+		/* a session broke, and nothing was heard of it since */
+		if (peer->session == NULL && peer->lost_ns > 0 &&
+		    evfs_gossip_silence_ns(&engine->gossip, entry) >=
+			    now_ns - peer->lost_ns)
+			return EVFS_PEER_SUSPECT;
 		return EVFS_PEER_ALIVE;
-	if (peer->contact_ns > 0 && silent_ns < 3 * EVFS_ENGINE_SUSPECT_NS)
+	case EVFS_GOSSIP_SUSPECT:
 		return EVFS_PEER_SUSPECT;
-	return EVFS_PEER_DEAD;
+	case EVFS_GOSSIP_DEAD:
+	default:
+		return EVFS_PEER_DEAD;
+	}
 }
 
 bool evfs_peer_in_sync(const struct evfs_engine *engine,
@@ -194,12 +220,19 @@ bool evfs_peer_in_sync(const struct evfs_engine *engine,
 {
 	const struct evfs_session *session = peer->session;
 
-	return settled && session != NULL && peer->report.complete &&
-	       evfs_peer_state(engine, peer, evfs_engine_now(engine)) ==
-		       EVFS_PEER_ALIVE &&
+	if (!settled || engine->wanted > 0 ||
+	    evfs_peer_state(engine, peer, evfs_engine_now(engine)) !=
+		    EVFS_PEER_ALIVE)
+		return false;
+	if (session == NULL)
+		return evfs_context_equal(&engine->durable,
+					  &peer->report.context) &&
+		       evfs_gossip_is_equal(engine, peer) &&
+		       evfs_gossip_state_of(engine, peer)->wanted == 0;
+	return peer->report.complete &&
 	       evfs_context_equal(&engine->durable, &peer->report.context) &&
 	       evfs_hash_equal(&engine->root, &peer->report.root) &&
-	       engine->wanted == 0 && peer->report.wanted == 0 &&
+	       peer->report.wanted == 0 &&
 	       session->out.delta == NULL && !session->incoming.open;
 }
 
@@ -208,6 +241,7 @@ bool evfs_engine_verify(struct evfs_engine *engine)
 	bool settled = evfs_engine_settled(engine);
 	const struct evfs_peer *peer;
 
+	evfs_gossip_own(engine);
 	for (peer = engine->peers; peer != NULL; peer = peer->next)
 		if (!peer->member.removed &&
 		    !evfs_peer_in_sync(engine, peer, settled))
@@ -227,18 +261,7 @@ bool evfs_engine_verify(struct evfs_engine *engine)
 
 static void pull(struct evfs_engine *engine, struct evfs_peer *peer)
 {
-	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
-	Evfs__Wire__Pull message = EVFS__WIRE__PULL__INIT;
-	struct evfs_buf context = { 0 };
-
-	if (evfs_wire_put_context(&engine->durable, &context) == 0) {
-		message.context = evfs_wire_bytes(context.data, context.len);
-		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
-		envelope.pull = &message;
-		(void)evfs_session_send(engine, peer->session,
-					EVFS_CHANNEL_CONTROL, &envelope);
-	}
-	evfs_buf_fini(&context);
+	evfs_push_ask(engine, peer->session, &engine->durable);
 }
 
 static void look_for_divergence(struct evfs_engine *engine,

@@ -79,6 +79,7 @@ void evfs_session_drop(struct evfs_engine *engine, struct evfs_session *session)
 		peer->session = NULL;
 		peer->report.complete = false;
 		peer->unequal_ns = 0;
+		peer->lost_ns = evfs_engine_now(engine);
 		if (evfs_engine_now(engine) - session->opened_ns >
 		    10 * EVFS_SECOND)
 			peer->failures = 0;
@@ -310,6 +311,10 @@ static int handle_stream(struct evfs_engine *engine,
 	case EVFS__WIRE__ENVELOPE__KIND_WANT_CHUNKS:
 		return evfs_serve_want_chunks(engine, session, e->want_chunks,
 					      err);
+	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_SYN:
+	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK:
+	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK2:
+		return evfs_gossip_receive(engine, session, e, err);
 	case EVFS__WIRE__ENVELOPE__KIND_PING:
 		got_ping(engine, session, e->ping);
 		return 0;
@@ -407,6 +412,7 @@ void evfs_session_receive(struct evfs_engine *engine,
 		session->heard_ns = evfs_engine_now(engine);
 		if (session->peer != NULL)
 			session->peer->contact_ns = session->heard_ns;
+		evfs_gossip_seen(&engine->gossip, session->node);
 		engine->bytes_received += len;
 		r = evfs_buf_put(&session->in[channel], data, len);
 		if (r < 0)

@@ -171,8 +171,10 @@ bool evfs_session_amnesia(struct evfs_engine *engine,
 
 /* ---- members: net/peer.c ---- */
 
+/* The records of these nodes; of all where nodes is NULL. */
 void evfs_session_send_members(struct evfs_engine *engine,
-			       struct evfs_session *session);
+			       struct evfs_session *session,
+			       const uint64_t *nodes, size_t n);
 int evfs_session_members(struct evfs_engine *engine,
 			 struct evfs_session *session,
 			 const Evfs__Wire__Members *members,
@@ -183,6 +185,9 @@ int evfs_session_members(struct evfs_engine *engine,
 /* Starts a stream where one is due and sends what fits. */
 void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 		   uint64_t now_ns, uint64_t *next_ns);
+/* Sends Pull: everything beyond `from` is wanted. */
+void evfs_push_ask(struct evfs_engine *engine, struct evfs_session *session,
+		   const struct evfs_context *from);
 int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 		   const Evfs__Wire__Pull *pull,
 		   struct evfs_err *err) EVFS_MUST_USE;
@@ -215,6 +220,14 @@ void evfs_report_send(struct evfs_engine *engine, struct evfs_session *session);
 int evfs_report_receive(struct evfs_engine *engine,
 			struct evfs_session *session,
 			const Evfs__Wire__Report *report,
+			struct evfs_err *err) EVFS_MUST_USE;
+
+/* ---- gossip: net/engine_gossip.c ---- */
+
+/* A SYN, ACK or ACK2. */
+int evfs_gossip_receive(struct evfs_engine *engine,
+			struct evfs_session *session,
+			const Evfs__Wire__Envelope *e,
 			struct evfs_err *err) EVFS_MUST_USE;
 
 /* ---- answers: net/serve.c ---- */

@@ -187,6 +187,11 @@ static int check_hello(struct evfs_engine *engine, struct evfs_session *session,
 				    "over a connection to %016llx",
 				    (unsigned long long)hello->node,
 				    (unsigned long long)session->node);
+	if (!session->outgoing && evfs_links_are_enough(engine)) {
+		evfs_session_close(engine, session, EVFS_BYE_FULL,
+				   "it has sessions enough");
+		return 0;
+	}
 	return 1;
 }
 
@@ -257,7 +262,7 @@ void evfs_session_activate(struct evfs_engine *engine,
 	engine->news++;
 	engine->report_due = engine->changed = true;
 	evfs_log(EVFS_LOG_INFO, "session open: peer=%s", peer->member.name);
-	evfs_session_send_members(engine, session);
+	evfs_session_send_members(engine, session, NULL, 0);
 	evfs_report_send(engine, session);
 	evfs_session_ping(engine, session);
 	evfs_fetch_peer_news(engine, session->node);

@@ -296,6 +296,33 @@ static int check_report(const Evfs__Wire__Report *report, struct evfs_err *err)
 	return r;
 }
 
+static int check_gossip(const Evfs__Wire__Gossip *gossip, struct evfs_err *err)
+{
+	size_t i;
+	int r = 0;
+
+	if (gossip->rows.len % EVFS_GOSSIP_ROW_BYTES != 0 ||
+	    gossip->rows.len / EVFS_GOSSIP_ROW_BYTES > EVFS_GOSSIP_ROWS_MAX ||
+	    gossip->want.len % 8 != 0 ||
+	    gossip->want.len / 8 > EVFS_GOSSIP_STATES_MAX ||
+	    gossip->n_states > EVFS_GOSSIP_STATES_MAX)
+		return evfs_err_set(err, EVFS_EPROTO,
+				    "gossip: %zu bytes of rows, %zu states, "
+				    "%zu bytes of nodes",
+				    gossip->rows.len, gossip->n_states,
+				    gossip->want.len);
+	for (i = 0; r == 0 && i < gossip->n_states; i++) {
+		const Evfs__Wire__GossipState *state = gossip->states[i];
+
+		if (state->context.len != EVFS_GOSSIP_CONTEXT_BYTES)
+			return evfs_err_set(err, EVFS_EPROTO,
+					    "gossip: context of %zu bytes",
+					    state->context.len);
+		r = check_hash(&state->root, "gossip: root", err);
+	}
+	return r;
+}
+
 static int check_manifest(const Evfs__Wire__Manifest *manifest,
 			  struct evfs_err *err)
 {
@@ -409,6 +436,12 @@ static int check_envelope(const Evfs__Wire__Envelope *e, struct evfs_err *err)
 		return check_chunk(e->chunk, err);
 	case EVFS__WIRE__ENVELOPE__KIND_NO_CHUNK:
 		return check_hashes(&e->no_chunk->hashes, "no chunk", err);
+	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_SYN:
+		return check_gossip(e->gossip_syn, err);
+	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK:
+		return check_gossip(e->gossip_ack, err);
+	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK2:
+		return check_gossip(e->gossip_ack2, err);
 	case EVFS__WIRE__ENVELOPE__KIND_END:
 	case EVFS__WIRE__ENVELOPE__KIND_PING:
 	case EVFS__WIRE__ENVELOPE__KIND_PONG:

@@ -31,6 +31,12 @@
 #define EVFS_WIRE_REASON_MAX 255	    /* bytes of a Bye's reason */
 #define EVFS_WIRE_MANIFEST_MAX (512u << 20) /* bytes of a whole manifest */
 
+/* Gossip: a row is node, heartbeat, be32 age of the state. */
+#define EVFS_GOSSIP_ROW_BYTES 20
+#define EVFS_GOSSIP_ROWS_MAX 256   /* in one message */
+#define EVFS_GOSSIP_STATES_MAX 32  /* in one message */
+#define EVFS_GOSSIP_CONTEXT_BYTES 16
+
 /* Why a session ended (Bye.code). */
 enum evfs_bye {
 	EVFS_BYE_VERSION = 1,	/* no common protocol version */
@@ -42,7 +48,8 @@ enum evfs_bye {
 	EVFS_BYE_PAUSED = 7,	/* paused by its user */
 	EVFS_BYE_PROTOCOL = 8,	/* a malformed or unexpected message */
 	EVFS_BYE_SHUTDOWN = 9,	/* the daemon ends */
-	EVFS_BYE_FAILURE = 10	/* it could not take the data in (disk full) */
+	EVFS_BYE_FAILURE = 10,	/* it could not take the data in (disk full) */
+	EVFS_BYE_FULL = 11	/* it has sessions enough; try another member */
 };
 
 /* Appends one frame. EVFS_ENOMEM, EVFS_ELIMIT; nothing is appended then. */
