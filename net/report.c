@@ -33,13 +33,38 @@ static int put_connected(const struct evfs_engine *engine, struct evfs_buf *out)
 	return r;
 }
 
+/* What a report says of the context: of many members only those that have news
+ * are worth their bytes, once the others have been told. */
+static int put_context(const struct evfs_engine *engine,
+		       struct evfs_session *session, struct evfs_buf *out,
+		       bool *ret_news)
+{
+	const struct evfs_context *all = &engine->durable;
+	struct evfs_context news = { 0 };
+	size_t i;
+	int r = 0;
+
+	*ret_news = session->told.n > 0 &&
+		    evfs_context_contains(all, &session->told);
+	for (i = 0; *ret_news && r == 0 && i < all->n; i++)
+		if (all->rows[i].counter >
+		    evfs_context_get(&session->told, all->rows[i].actor))
+			r = evfs_context_raise(&news, all->rows[i].actor,
+					       all->rows[i].counter);
+	if (r == 0)
+		r = evfs_wire_put_context(*ret_news ? &news : all, out);
+	evfs_context_fini(&news);
+	return r == 0 ? evfs_context_copy(&session->told, all) : r;
+}
+
 void evfs_report_send(struct evfs_engine *engine, struct evfs_session *session)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__Report report = EVFS__WIRE__REPORT__INIT;
 	struct evfs_buf context = { 0 }, connected = { 0 };
 	struct evfs_err err = { 0 };
-	int r = evfs_wire_put_context(&engine->durable, &context);
+	bool news;
+	int r = put_context(engine, session, &context, &news);
 
 	if (r == 0)
 		r = put_connected(engine, &connected);
@@ -49,6 +74,7 @@ void evfs_report_send(struct evfs_engine *engine, struct evfs_session *session)
 		goto out;
 	}
 	report.context = evfs_wire_bytes(context.data, context.len);
+	report.news = news;
 	report.root = evfs_wire_bytes(engine->root.b, EVFS_HASH_SIZE);
 	report.wanted = engine->wanted;
 	report.wanted_bytes = engine->wanted_bytes;
@@ -129,6 +155,9 @@ int evfs_report_receive(struct evfs_engine *engine,
 
 	if (r == 0 && evfs_session_amnesia(engine, session, &context))
 		goto out;
+	if (r == 0 && report->news &&
+	    evfs_context_join(&context, &peer->report.context) < 0)
+		r = evfs_err_set(err, EVFS_ENOMEM, "report: out of memory");
 	if (r == 0)
 		r = take_connected(&peer->report, &report->connected, err);
 	if (r == 0 && evfs_context_join(&session->assumed, &context) < 0)

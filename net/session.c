@@ -74,6 +74,7 @@ void evfs_session_drop(struct evfs_engine *engine, struct evfs_session *session)
 	}
 	evfs_buf_fini(&session->asks);
 	evfs_context_fini(&session->assumed);
+	evfs_context_fini(&session->told);
 	evfs_context_fini(&session->pulled);
 	if (peer != NULL && peer->session == session) {
 		peer->session = NULL;

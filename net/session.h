@@ -87,6 +87,7 @@ struct evfs_session {
 				      * session that is asked */
 	struct evfs_context assumed; /* what the peer will have when it has
 				      * read what was sent */
+	struct evfs_context told;    /* what our reports have said */
 	uint64_t relay_ns;	     /* when others' rows are due; 0 = not */
 	bool pull;		     /* a stream is due whatever is assumed */
 	struct evfs_context pulled;  /* from where, then */

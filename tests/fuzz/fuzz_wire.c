@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "meta/context.h"
+#include "net/gossip.h"
 #include "net/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -43,6 +44,55 @@ static int audit_has_unknown(const Evfs__Wire__Audit *audit)
 	return has;
 }
 
+/* The three kinds are pointers to one type, in one union. */
+static int is_gossip(const Evfs__Wire__Envelope *e)
+{
+	return e->kind_case == EVFS__WIRE__ENVELOPE__KIND_GOSSIP_SYN ||
+	       e->kind_case == EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK ||
+	       e->kind_case == EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK2;
+}
+
+static uint64_t fixed_clock(void *ctx)
+{
+	(void)ctx;
+	return 1700000000000000000u;
+}
+
+static void fixed_random(void *ctx, void *data, size_t len)
+{
+	(void)ctx;
+	memset(data, 7, len);
+}
+
+/* What a member says is taken in and answered; it can neither add members nor
+ * leave this one without a greater heartbeat to go on with. */
+static void check_gossip(const Evfs__Wire__Gossip *message)
+{
+	static const struct evfs_env env = { NULL, fixed_clock, fixed_clock,
+					     fixed_random };
+	/* the nodes that are in the corpus */
+	static const uint64_t nodes[] = { 10, 20, 30, 40 };
+	struct evfs_gossip_message answer;
+	struct evfs_gossip gossip;
+	size_t i;
+
+	require(evfs_gossip_init(&gossip, &env, 10, 1000) == 0);
+	require(evfs_gossip_set_members(&gossip, nodes, 4) == 0);
+	evfs_gossip_take(&gossip, 20, message);
+	require(evfs_gossip_ack(&gossip, message, &answer) == 0);
+	require(answer.wire.n_states <= EVFS_GOSSIP_STATES_MAX);
+	evfs_gossip_message_fini(&answer);
+	require(evfs_gossip_ack2(&gossip, message, &answer) == 0);
+	evfs_gossip_message_fini(&answer);
+	require(gossip.n == 4);
+	for (i = 0; i < gossip.n; i++) {
+		require(gossip.entries[i].heartbeat < UINT64_MAX / 2);
+		require(gossip.entries[i].since <= gossip.entries[i].heartbeat);
+		(void)evfs_gossip_life(&gossip, &gossip.entries[i]);
+	}
+	evfs_gossip_fini(&gossip);
+}
+
 /* What a newer version may have added is skipped by every reader, and never
  * sent on: protobuf-c need not pack it again. */
 static int has_unknown(const Evfs__Wire__Envelope *e)
@@ -58,6 +108,10 @@ static int has_unknown(const Evfs__Wire__Envelope *e)
 	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_MEMBERS)
 		for (i = 0; i < e->members->n_records; i++)
 			if (e->members->records[i]->base.n_unknown_fields > 0)
+				return 1;
+	if (is_gossip(e))
+		for (i = 0; i < e->gossip_syn->n_states; i++)
+			if (e->gossip_syn->states[i]->base.n_unknown_fields > 0)
 				return 1;
 	/* both are batches, in one union */
 	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_BATCH ||
@@ -81,6 +135,8 @@ static void check_message(const Evfs__Wire__Envelope *e)
 		check_context(&e->hello->context);
 	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_REPORT)
 		check_context(&e->report->context);
+	if (is_gossip(e))
+		check_gossip(e->gossip_syn);
 	require(evfs_wire_encode(e, &once) == 0);
 	require(evfs_wire_peek(once.data, once.len, &len, NULL) == 1);
 	require(len == once.len - EVFS_WIRE_HEADER);

@@ -72,6 +72,10 @@ static Evfs__Wire__AuditNodes *nodes_list[1];
 static Evfs__Wire__AuditLeaves leaves;
 static Evfs__Wire__AuditLeaves *leaves_list[1];
 static Evfs__Wire__Audit audit;
+static uint8_t row_bytes[2 * EVFS_GOSSIP_ROW_BYTES];
+static Evfs__Wire__GossipState gossip_state;
+static Evfs__Wire__GossipState *gossip_list[EVFS_GOSSIP_STATES_MAX + 1];
+static Evfs__Wire__Gossip gossip;
 
 static void fill_hello(void)
 {
@@ -153,6 +157,31 @@ static void fill_audit(void)
 	audit.left = 5;
 }
 
+static void fill_gossip(void)
+{
+	size_t i;
+
+	memset(row_bytes, 9, sizeof(row_bytes));
+	evfs__wire__gossip_state__init(&gossip_state);
+	gossip_state.node = 5;
+	gossip_state.since = 77;
+	gossip_state.epoch = 1;
+	gossip_state.counter = gossip_state.dots = UINT64_MAX;
+	gossip_state.context =
+		evfs_wire_bytes(hash_bytes, EVFS_GOSSIP_CONTEXT_BYTES);
+	gossip_state.root = a_hash();
+	gossip_state.wanted = 1;
+	gossip_state.version = gossip_state.version_oldest = 1;
+	for (i = 0; i < EVFS_GOSSIP_STATES_MAX + 1; i++)
+		gossip_list[i] = &gossip_state;
+	evfs__wire__gossip__init(&gossip);
+	gossip.rows = evfs_wire_bytes(row_bytes, sizeof(row_bytes));
+	gossip.n_states = 1;
+	gossip.states = gossip_list;
+	gossip.want = evfs_wire_bytes("12345678abcdefgh", 16);
+	gossip.members = 88;
+}
+
 /* The i-th message; false where there are no more. */
 static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 {
@@ -225,6 +254,16 @@ static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 		batch.answer = 1;
 		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_REPAIR;
 		e->repair = &batch;
+		return true;
+	case 11:
+		fill_gossip();
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_GOSSIP_SYN;
+		e->gossip_syn = &gossip;
+		return true;
+	case 12:
+		fill_gossip();
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK2;
+		e->gossip_ack2 = &gossip;
 		return true;
 	default:
 		return false;
@@ -461,6 +500,28 @@ START_TEST(refused_audit)
 }
 END_TEST
 
+START_TEST(refused_gossip)
+{
+	Evfs__Wire__Envelope e;
+
+	(void)sample(11, &e);
+	gossip.rows.len--;
+	refused(&e, "39 bytes of rows");
+	(void)sample(11, &e);
+	gossip.want.len = 7;
+	refused(&e, "7 bytes of nodes");
+	(void)sample(12, &e);
+	gossip.n_states = EVFS_GOSSIP_STATES_MAX + 1;
+	refused(&e, "33 states");
+	(void)sample(12, &e);
+	gossip_state.context.len = 15;
+	refused(&e, "context of 15");
+	(void)sample(12, &e);
+	gossip_state.root.len = 0;
+	refused(&e, "gossip: root");
+}
+END_TEST
+
 START_TEST(frame_length)
 {
 	uint8_t head[4];
@@ -552,6 +613,7 @@ int main(void)
 	tcase_add_test(tc, refused_batch);
 	tcase_add_test(tc, refused_others);
 	tcase_add_test(tc, refused_audit);
+	tcase_add_test(tc, refused_gossip);
 	tcase_add_test(tc, frame_length);
 	tcase_add_test(tc, memory_bomb);
 	tcase_add_test(tc, unknown_kind);

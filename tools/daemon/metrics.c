@@ -49,6 +49,14 @@ static const struct metric metrics[] = {
 	  "Hints whose pins were dropped." },
 	{ "gossip", NULL, "rounds", "evfs_gossip_rounds", "counter",
 	  "Rounds of gossip." },
+	{ "gossip", NULL, "messages", "evfs_gossip_messages", "counter",
+	  "Gossip messages sent." },
+	{ "gossip", NULL, "bytes", "evfs_gossip_bytes", "counter",
+	  "Bytes of gossip sent." },
+	{ "gossip", NULL, "refused", "evfs_gossip_refused", "counter",
+	  "Claims by members that were not believed." },
+	{ "gossip", NULL, "health", "evfs_gossip_health", "gauge",
+	  "How late this daemon has been of itself: 0 (well) to 8." },
 	{ "anti_entropy", NULL, "rounds", "evfs_anti_entropy_rounds",
 	  "counter", "Merkle comparisons." },
 	{ "anti_entropy", NULL, "root_matches",
@@ -78,6 +86,8 @@ static const struct metric metrics[] = {
 	  "Contents that have not arrived yet." },
 	{ NULL, NULL, "connected", "evfs_peer_connected", "gauge",
 	  "1 while connected." },
+	{ NULL, NULL, "state", "evfs_peer_alive", "gauge",
+	  "1 while alive, as far as is known." },
 	{ NULL, NULL, "in_sync", "evfs_peer_in_sync", "gauge",
 	  "1 while in sync." },
 	{ NULL, NULL, "behind_changes", "evfs_peer_behind_changes", "gauge",
@@ -106,6 +116,10 @@ static int put_value(struct evfs_buf *out, const struct metric *metric,
 
 	if (!value || json_is_null(value))
 		return 0;
+	if (json_is_string(value)) /* a member's state */
+		value = strcmp(json_string_value(value), "alive")
+				? json_false()
+				: json_true();
 	number = json_is_boolean(value) ? json_is_true(value)
 					: json_number_value(value);
 	if (peer)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The status of a replica as one JSON object (CONTRACT, "status"). Costs
  * O(peers + conflicts), scans nothing. What it cannot know is null; what does
- * not exist in this version (hints, gossip, audits) counts 0. */
+ * not exist in this version (hints, audits) counts 0. */
 #include <config.h>
 
 #include <inttypes.h>
@@ -158,7 +158,8 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 {
 	return json_pack(
 		"{s:s, s:o, s:s?, s:s, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
-		" s:o, s:{s:i, s:i, s:n, s:i}, s:{s:o, s:o, s:o}, s:s?}",
+		" s:o, s:{s:i, s:i, s:n, s:i}, s:{s:o, s:o, s:o}, s:s?,"
+		" s:s?, s:o}",
 		"name", peer->member.name, "id",
 		node_id_json(peer->member.node), "address",
 		*peer->member.address ? peer->member.address : NULL, "state",
@@ -177,7 +178,9 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 		"convergence_ms", "p50", known_json(peer->convergence_p50_ms),
 		"p99", known_json(peer->convergence_p99_ms), "count",
 		unsigned_json(peer->convergence_count), "last_error",
-		*peer->last_error ? peer->last_error : NULL);
+		*peer->last_error ? peer->last_error : NULL, "heard_via",
+		*peer->heard_via ? peer->heard_via : NULL, "protocol",
+		peer->version ? json_integer(peer->version) : json_null());
 }
 
 static json_t *peers_json(const struct picture *p)
@@ -273,6 +276,17 @@ static json_t *traffic_json(const struct picture *p)
 			 unsigned_json(p->engine.messages_received));
 }
 
+/* What it has sent; what it did not believe; how it judges its own timing. */
+static json_t *gossip_json(const struct picture *p)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:i}", "rounds",
+			 unsigned_json(p->engine.gossip_rounds), "messages",
+			 unsigned_json(p->engine.gossip_messages), "bytes",
+			 unsigned_json(p->engine.gossip_bytes), "refused",
+			 unsigned_json(p->engine.gossip_refused), "health",
+			 (int)p->engine.health);
+}
+
 json_t *evfs_status_json(struct evfs_daemon *daemon,
 			 struct evfs_engine *engine)
 {
@@ -285,7 +299,7 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 	converged = p.engine.converged && is_settled(&p);
 	status = json_pack(
 		"{s:i, s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o,"
-		" s:{s:i, s:i, s:i, s:i}, s:{s:i, s:i, s:i},"
+		" s:{s:i, s:i, s:i, s:i}, s:o,"
 		" s:o, s:{s:i, s:i},"
 		" s:{s:o, s:o, s:o, s:o}}",
 		"format", 1, "node", node_json(daemon), "volume",
@@ -294,9 +308,10 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 		"verified_at", time_json(p.engine.verified_wall_s), "peers",
 		peers_json(&p), "pending", pending_json(daemon, &p), "traffic",
 		traffic_json(&p), "hints", "held", 0, "delivered", 0,
-		"expired", 0, "held_for_others", 0, "gossip", "rounds", 0,
-		"messages", 0, "bytes", 0, "anti_entropy",
-		evfs_status_audit_json(daemon, &p.engine.audit), "read_repair", "checks", 0, "repaired", 0, "content",
+		"expired", 0, "held_for_others", 0, "gossip",
+		gossip_json(&p), "anti_entropy",
+		evfs_status_audit_json(daemon, &p.engine.audit),
+		"read_repair", "checks", 0, "repaired", 0, "content",
 		"objects", unsigned_json(p.content.objects), "bytes",
 		unsigned_json(p.content.bytes), "corrupt",
 		unsigned_json(p.content.corrupt), "missing",

@@ -144,10 +144,14 @@ static void print_peer(const json_t *peer)
 	       in_sync ? "in sync"
 	       : json_is_true(json_object_get(peer, "connected"))
 		       ? "syncing"
-		       : "away",
+	       : strcmp(text(peer, "heard_via"), "-") ? "relayed"
+						      : "away",
 	       last, rtt, number(peer, NULL, "behind_changes"),
 	       evfs_cli_bytes((uint64_t)(behind > 0 ? behind : 0), bytes),
 	       number(peer, "hints", "count"), p50, p99, skew);
+	if (strcmp(text(peer, "heard_via"), "-"))
+		printf("  %-16s   not connected; last heard via %s\n", "",
+		       text(peer, "heard_via"));
 	if (!in_sync && strcmp(text(peer, "last_error"), "-"))
 		printf("  %-16s   %s\n", "", text(peer, "last_error"));
 }
