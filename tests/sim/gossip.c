@@ -565,14 +565,50 @@ static int compare_unsigned(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static void start_counting(void)
+{
+	unsigned i;
+
+	for (i = 0; i < world.n; i++)
+		world.members[i].bytes = 0;
+}
+
+/* Bytes of gossip that a member has sent in a round since then. */
+static void show_cost(const char *when, uint64_t since_ns)
+{
+	double rounds = (double)(world.now_ns - since_ns) /
+			(double)(INTERVAL_MS * MS);
+	unsigned i, rows = world.n, states = world.n;
+	uint64_t sum = 0;
+	double mean, bound;
+
+	for (i = 0; i < world.n; i++)
+		sum += world.members[i].bytes;
+	if (rows > EVFS_GOSSIP_ROWS_MAX)
+		rows = EVFS_GOSSIP_ROWS_MAX;
+	if (states > EVFS_GOSSIP_STATES_MAX)
+		states = EVFS_GOSSIP_STATES_MAX;
+	mean = (double)sum / world.n / rounds;
+	/* SYNs and ACKs with all rows, ACKs and ACK2s with all states */
+	bound = FANOUT * (2.0 * rows * EVFS_GOSSIP_ROW_BYTES +
+			  2.0 * states * 130 + 3 * 130);
+	printf("  cost %s: %.0f bytes a member and round, bound %.0f with %u "
+	       "rows and %u states\n",
+	       when, mean, bound, rows, states);
+	if (mean > bound)
+		die("FAILED: gossip costs more than its bound");
+}
+
 static void measure_spread(unsigned runs)
 {
 	unsigned i, late = 0, *rounds = evfs_calloc(runs, sizeof(*rounds));
 	double bound = 2 * log2((double)world.n);
+	uint64_t start_ns = world.now_ns;
 
 	if (rounds == NULL)
 		die("out of memory");
 	world.rumour_sends = 0;
+	start_counting();
 	for (i = 0; i < runs; i++) {
 		rounds[i] = spread_one();
 		late += rounds[i] > 100 * bound;
@@ -587,37 +623,11 @@ static void measure_spread(unsigned runs)
 	       rounds[(runs - 1) * 99 / 100] / 100.0, rounds[runs - 1] / 100.0,
 	       bound, late,
 	       (double)world.rumour_sends / runs / (double)world.n);
+	show_cost("with changes", start_ns);
 	if (late * 100 > runs)
 		die("FAILED: later than 2 log2(N) rounds in %u of %u runs",
 		    late, runs);
 	evfs_free(rounds);
-}
-
-/* Bytes that a member sends in a round, nothing else going on. */
-static void measure_cost(void)
-{
-	uint64_t sum = 0, most = 0;
-	unsigned i, rounds = 20, rows = world.n;
-	double mean, bound;
-
-	for (i = 0; i < world.n; i++)
-		world.members[i].bytes = 0;
-	run_until(world.now_ns + rounds * SECOND);
-	for (i = 0; i < world.n; i++) {
-		sum += world.members[i].bytes;
-		if (world.members[i].bytes > most)
-			most = world.members[i].bytes;
-	}
-	if (rows > EVFS_GOSSIP_ROWS_MAX)
-		rows = EVFS_GOSSIP_ROWS_MAX;
-	mean = (double)sum / world.n / rounds;
-	/* a SYN and an ACK with all rows each, and their own states; twice */
-	bound = 2.0 * FANOUT * (rows * EVFS_GOSSIP_ROW_BYTES + 150.0);
-	printf("  cost: %.0f bytes a member and round (most: %.0f), bound "
-	       "%.0f with %u rows in the digest\n",
-	       mean, (double)most / rounds, bound, rows);
-	if (mean > bound)
-		die("FAILED: gossip costs more than its bound");
 }
 
 /* Some members die at once. Seconds until everybody knows it, at first and at
@@ -662,6 +672,8 @@ static void measure_deaths(void)
 
 static void run_world(unsigned n, unsigned runs, uint64_t seed)
 {
+	uint64_t rest_ns;
+
 	world.n = n;
 	world.rng = seed * 0x2545f4914f6cdd1dULL + 1;
 	make();
@@ -671,7 +683,11 @@ static void run_world(unsigned n, unsigned runs, uint64_t seed)
 	run_until(60 * SECOND); /* everybody has met everybody */
 	look();
 	measure_spread(runs);
-	measure_cost();
+	run_until(world.now_ns + 60 * SECOND);
+	start_counting();
+	rest_ns = world.now_ns;
+	run_until(world.now_ns + 20 * SECOND);
+	show_cost("at rest", rest_ns);
 	measure_deaths();
 	printf("  opinions of the living: %llu, wrongly suspect %llu, wrongly "
 	       "dead %llu\n",
