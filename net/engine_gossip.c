@@ -120,7 +120,13 @@ void evfs_gossip_own(struct evfs_engine *engine)
 	own->wanted_bytes = engine->wanted_bytes;
 	own->receiving = evfs_engine_receiving(engine);
 	own->version = own->version_oldest = EVFS_PROTOCOL_VERSION;
-	evfs_gossip_set_own(&engine->gossip, own);
+}
+
+/* What others are told is as of the message that tells it. */
+static void publish(struct evfs_engine *engine)
+{
+	evfs_gossip_own(engine);
+	evfs_gossip_set_own(&engine->gossip, &engine->own);
 }
 
 const struct evfs_gossip_state *evfs_gossip_state_of(
@@ -209,7 +215,7 @@ int evfs_gossip_receive(struct evfs_engine *engine,
 	struct evfs_peer *peer = session->peer;
 	int r;
 
-	evfs_gossip_own(engine);
+	publish(engine);
 	evfs_gossip_take(&engine->gossip, session->node, message);
 	r = answer(engine, session, e);
 	if (r < 0)
@@ -327,7 +333,7 @@ static void round_of(struct evfs_engine *engine, uint64_t now_ns)
 	struct evfs_peer *peer;
 
 	engine->gossip_ns = now_ns + period_ns;
-	evfs_gossip_own(engine);
+	publish(engine);
 	evfs_gossip_round(&engine->gossip, period_ns);
 	each_of(engine, engine->gossip_fanout, send_syn);
 	for (peer = engine->peers; peer != NULL; peer = peer->next) {

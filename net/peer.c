@@ -55,6 +55,7 @@ static int add_peer(struct evfs_engine *engine,
 	peer->member = *member;
 	peer->rtt_ns = -1;
 	peer->skew_ns = INT64_MIN;
+	peer->life = EVFS_GOSSIP_DEAD; /* until it is heard of */
 	peer->mark = true;
 	r = evfs_members_report(engine->meta, member->node,
 				&peer->report.context, err);

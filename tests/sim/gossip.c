@@ -79,6 +79,8 @@ struct world {
 
 static struct world world;
 
+static void die(const char *fmt, ...) EVFS_PRINTF(1, 2)
+	__attribute__((noreturn));
 static void die(const char *fmt, ...)
 {
 	va_list args;
@@ -637,8 +639,10 @@ static void measure_deaths(void)
 	unsigned i, k, dead = world.n / 20 + 1, known, wanted;
 	uint64_t start_ns, first_ns = 0, bound_s;
 
-	/* 8 by phi of what intervals are like, and the patience after it */
-	bound_s = 30 + (uint64_t)(4 * log10((double)world.n));
+	/* until phi is 8, the longer the fewer of all rows are in a digest, and
+	 * the patience after it */
+	bound_s = 30 + (uint64_t)(4 * log10((double)world.n)) +
+		  30 * world.n / EVFS_GOSSIP_ROWS_MAX;
 	for (i = 0; i < dead; i++)
 		power_off(i * 19 % world.n);
 	start_ns = world.now_ns;
@@ -711,6 +715,7 @@ int main(int argc, char **argv)
 	size_t i;
 	int k;
 
+	setvbuf(stdout, NULL, _IOLBF, 0); /* long runs are watched */
 	for (k = 1; k < argc; k++) {
 		if (strcmp(argv[k], "--nodes") == 0 && k + 1 < argc)
 			nodes = (unsigned)strtoul(argv[++k], NULL, 10);
