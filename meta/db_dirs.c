@@ -122,6 +122,29 @@ static int dirs_write(struct evfs_facts *facts, struct evfs_dir_state *state,
 	return rc;
 }
 
+int evfs_dirs_forget(struct evfs_facts *facts, uint64_t key,
+		     struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	struct evfs_dir_state *state =
+		(struct evfs_dir_state *)evfs_idmap_get(&facts->dirs, key);
+	int rc = state == NULL ? 0 : dirs_note(facts, state, err);
+
+	if (rc == 0 && state != NULL) {
+		state->changed_ns = 0;
+		state->needed = false;
+		dirs_set_dirty(facts, state, false);
+	}
+	if (rc == 0)
+		rc = evfs_db_prepare(facts->meta->db,
+				     "DELETE FROM dir WHERE id = ?1", &stmt,
+				     err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)key);
+	return evfs_db_run(facts->meta->db, stmt, err);
+}
+
 struct dirs_flushing {
 	struct evfs_facts *facts; /* whose */
 	struct evfs_err *err;     /* of the first failure */

@@ -38,6 +38,10 @@ static const char schema_tables[] =
 	"  sum BLOB NOT NULL);"
 	"CREATE TABLE merkle_home(bucket INTEGER NOT NULL,"
 	"  dir INTEGER NOT NULL, PRIMARY KEY(bucket, dir)) WITHOUT ROWID;"
+	"CREATE TABLE grave(object INTEGER NOT NULL, parent INTEGER NOT NULL,"
+	"  PRIMARY KEY(object, parent)) WITHOUT ROWID;"
+	"CREATE INDEX grave_parent ON grave(parent);"
+	"CREATE TABLE audit(node INTEGER PRIMARY KEY);"
 	"CREATE TABLE member(node INTEGER PRIMARY KEY, name TEXT NOT NULL,"
 	"  key TEXT NOT NULL, address TEXT NOT NULL, stamp INTEGER NOT NULL,"
 	"  removed INTEGER NOT NULL, paused INTEGER NOT NULL);"
@@ -213,12 +217,13 @@ int evfs_schema_check(struct evfs_db *db, bool thorough, struct evfs_err *err)
 			"SELECT count(*) FROM sqlite_schema WHERE type = "
 			"'table' AND name IN ('state', 'actor', 'context', "
 			"'object', 'name', 'dotlog', 'dir', 'cycle', 'clash', "
-			"'unsealed', 'member', 'report', 'invite', 'config', "
-			"'history', 'merkle', 'merkle_home', 'divergence')",
+			"'unsealed', 'member', 'report', 'invite', "
+			"'config', 'history', 'merkle', 'merkle_home', "
+			"'divergence', 'grave', 'audit')",
 			&tables, err);
-	if (rc == 0 && tables != 18)
+	if (rc == 0 && tables != 20)
 		rc = evfs_err_set(err, EVFS_ECORRUPT,
-				  "database is damaged: %d of 18 tables "
+				  "database is damaged: %d of 20 tables "
 				  "(restore the store from a backup, or join "
 				  "anew)",
 				  (int)tables);

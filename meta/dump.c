@@ -13,6 +13,9 @@
 
 struct dump {
 	struct evfs_buf *out;           /* borrowed */
+	struct evfs_meta *meta;         /* borrowed */
+	bool all;                       /* what can be collected, too */
+	struct evfs_err *err;
 	char ino[EVFS_DOT_TEXT_SIZE];   /* of the object being written */
 };
 
@@ -198,7 +201,7 @@ static int dump_log(struct dump *dump, const struct evfs_object *object)
 		if (rc == 0)
 			rc = dump_end(dump);
 	}
-	for (i = 0; i < object->n_ties && rc == 0; i++) {
+	for (i = 0; dump->all && i < object->n_ties && rc == 0; i++) {
 		const struct evfs_tie *tie = &object->ties[i];
 
 		rc = dump_start(dump, "tie");
@@ -215,16 +218,38 @@ static int dump_log(struct dump *dump, const struct evfs_object *object)
 	return rc;
 }
 
+/* Is it shown, or above something that is? */
+static int dump_is_live(struct dump *dump, const struct evfs_object *object,
+			bool *ret)
+{
+	size_t i;
+
+	if (object->kind == EVFS_KIND_DIR)
+		return evfs_facts_is_needed(dump->meta->facts, object->ino,
+					    ret, dump->err);
+	*ret = false;
+	for (i = 0; i < object->n_links; i++)
+		*ret |= object->links[i].alive.n > 0;
+	return 0;
+}
+
 static int dump_object(void *arg, const struct evfs_object *object)
 {
 	struct dump *dump = arg;
 	size_t i;
 	int rc;
 
+	bool live = true;
+
+	rc = dump->all ? 0 : dump_is_live(dump, object, &live);
+	if (rc != 0 || !live)
+		return rc;
 	evfs_dot_format(object->ino, dump->ino);
 	rc = dump_head(dump, object);
 	for (i = 0; i < object->n_links && rc == 0; i++)
-		rc = dump_link(dump, &object->links[i]);
+		if (dump->all || object->kind == EVFS_KIND_DIR ||
+		    object->links[i].alive.n > 0)
+			rc = dump_link(dump, &object->links[i]);
 	for (i = 0; i < object->n_versions && rc == 0; i++)
 		rc = dump_version(dump, &object->versions[i]);
 	for (i = 0; i < object->n_attrs && rc == 0; i++)
@@ -232,10 +257,11 @@ static int dump_object(void *arg, const struct evfs_object *object)
 	return rc != 0 ? rc : dump_log(dump, object);
 }
 
-int evfs_meta_dump(struct evfs_meta *meta, struct evfs_buf *out,
+int evfs_meta_dump(struct evfs_meta *meta, bool all, struct evfs_buf *out,
 		   struct evfs_err *err)
 {
-	struct dump dump = { .out = out };
+	struct dump dump = { .out = out, .meta = meta, .all = all,
+			     .err = err };
 	const struct evfs_context *context;
 	int rc = 0;
 	size_t i;

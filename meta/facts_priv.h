@@ -133,6 +133,9 @@ void evfs_facts_note_undo(struct evfs_facts *facts,
 void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo);
 void evfs_dirs_drop(struct evfs_facts *facts);
 void evfs_dirs_trim(struct evfs_facts *facts);
+/* Of a directory that is taken out: as if it had never been. */
+int evfs_dirs_forget(struct evfs_facts *facts, uint64_t key,
+		     struct evfs_err *err) EVFS_MUST_USE;
 int evfs_dirs_flush(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
 

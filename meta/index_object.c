@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "meta/collect.h"
+
 /* What of an object has rows. */
 struct showing {
 	const struct evfs_object *object; /* NULL: absent */
@@ -436,6 +438,8 @@ int evfs_index_object(struct evfs_index *ix, struct evfs_object *object,
 				   "index: an object changes its kind");
 	if (ret == 0 && ix->origin == EVFS_FEED_REMOTE)
 		ret = touch_passed(ix, before, object, err);
+	if (ret == 0)
+		ret = evfs_collect_note(ix->meta, before, object, err);
 	if (ret != 0) {
 		evfs_object_free(object);
 		return ret;

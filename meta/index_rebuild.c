@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/collect.h"
+#include "meta/graves.h"
 #include "meta/view_priv.h"
 
 #define BATCH 256
@@ -172,6 +174,8 @@ static int clear(struct evfs_facts *facts, const struct gather *all,
 		ret = clear_clashes(facts, err);
 	if (ret == 0)
 		ret = clear_cycles(facts, err);
+	if (ret == 0)
+		ret = evfs_graves_clear(facts, err);
 	for (int i = 0; i < EVFS_COUNTER_N; i++) {
 		enum evfs_counter which = (enum evfs_counter)i;
 
@@ -217,6 +221,8 @@ static int add_object(struct evfs_index *ix, evfs_ino ino,
 	const struct evfs_object *object;
 	int ret = evfs_facts_get(ix->facts, ino, &object, err);
 
+	if (ret == 0 && object != NULL)
+		ret = evfs_collect_note(ix->meta, NULL, object, err);
 	if (ret != 0 || object == NULL)
 		return ret;
 	if (evfs_ino_is_root(ino))

@@ -151,9 +151,11 @@ int evfs_meta_take_context(struct evfs_meta *meta,
  * opened, for caches that must notice any change. Locked. */
 uint64_t evfs_meta_generation(struct evfs_meta *meta);
 
-/* `dump`: the replicated state as sorted, stable text, one fact a line.
- * Locks by itself. */
-int evfs_meta_dump(struct evfs_meta *meta, struct evfs_buf *out,
+/* `dump`: the replicated state as sorted, stable text, one fact a line. What
+ * each replica collects in its own time (dead objects, dead links of files that
+ * live, ties) only with all: without, replicas that hold the same have equal
+ * dumps. Locks by itself. */
+int evfs_meta_dump(struct evfs_meta *meta, bool all, struct evfs_buf *out,
 		   struct evfs_err *err) EVFS_MUST_USE;
 
 #endif

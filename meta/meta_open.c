@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "meta/collect.h"
 #include "meta/facts.h"
 #include "meta/store.h"
 
@@ -81,6 +82,7 @@ static void open_undo(struct evfs_meta *meta)
 		evfs_tree_state_free(meta);
 	if (meta->view != NULL)
 		evfs_view_state_free(meta);
+	evfs_collect_free(meta);
 	if (meta->content != NULL)
 		evfs_content_free(meta);
 	evfs_feed_free(meta);
@@ -133,6 +135,8 @@ static int open_parts(struct evfs_meta *meta,
 		rc = open_publish(meta, err);
 	if (rc == 0)
 		rc = evfs_content_new(meta, meta->store->path, err);
+	if (rc == 0)
+		rc = evfs_collect_new(meta, err);
 	if (rc == 0)
 		rc = evfs_view_state_new(meta, err);
 	if (rc == 0)

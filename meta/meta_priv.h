@@ -20,6 +20,7 @@ struct evfs_meta {
 	struct evfs_feed *feed;
 	struct evfs_tree_state *tree; /* made by evfs_tree_state_new */
 	struct evfs_view_state *view; /* made by evfs_view_state_new */
+	struct evfs_collect *collect; /* made by evfs_collect_new */
 };
 
 /* Made and freed by evfs_meta_open/_close. reset: the facts have changed

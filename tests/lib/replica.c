@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/collect.h"
 #include "meta/facts.h"
 #include "meta/members.h"
 
@@ -690,6 +691,33 @@ static int finish_exchange(struct test_replica *to, struct test_replica *from,
 	return rc == 0 ? evfs_meta_commit(to->meta, &to->err) : rc;
 }
 
+/* What `from` has on disk, as `to` knows it from now on. */
+static int tell_report(struct test_replica *to, struct test_replica *from)
+{
+	struct evfs_context context = { 0 };
+	int rc = evfs_meta_durable_context(from->meta, &context);
+
+	evfs_meta_lock(to->meta);
+	if (rc == 0)
+		rc = evfs_members_set_report(to->meta,
+					     evfs_meta_node(from->meta),
+					     &context, &to->err);
+	evfs_meta_unlock(to->meta);
+	evfs_context_fini(&context);
+	return rc;
+}
+
+int test_collect(struct test_replica *replica)
+{
+	bool more = true;
+	int rc = 0;
+
+	while (rc == 0 && more)
+		rc = evfs_collect_step(replica->meta, 1000, &more,
+				       &replica->err);
+	return rc == 0 ? evfs_meta_commit(replica->meta, &replica->err) : rc;
+}
+
 int test_delta(struct test_replica *to, struct test_replica *from, long cut)
 {
 	struct evfs_context context = { 0 };
@@ -716,5 +744,7 @@ int test_delta(struct test_replica *to, struct test_replica *from, long cut)
 	if (rc == 0)
 		rc = finish_exchange(to, from, delta, complete, clock);
 	evfs_delta_close(delta);
-	return rc;
+	if (rc == 0)
+		rc = tell_report(to, from);
+	return rc == 0 ? tell_report(from, to) : rc;
 }

@@ -104,6 +104,9 @@ int test_rm_rf(struct test_replica *replica, const char *path);
 /* A delta exchange; cut < 0: complete, else the line goes dead after that many
  * groups. */
 int test_delta(struct test_replica *to, struct test_replica *from, long cut);
+/* A whole pass of the collector. An exchange tells both sides what the other
+ * has on disk. */
+int test_collect(struct test_replica *replica);
 
 /* The tree as sorted lines of the caller (test_lines_free):
  * PATH KIND CONTENT MODE SIBLING-OF ATTRIBUTES. Digits of generated names are

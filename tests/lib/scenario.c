@@ -20,6 +20,7 @@ struct play {
 	struct test_replica replicas[TEST_REPLICAS_MAX];
 	size_t n;               /* replicas in use */
 	int wrong;              /* things that do not agree */
+	bool collected;         /* some replica has collected */
 };
 
 static void complain(struct play *play, const char *what, const char *more)
@@ -181,6 +182,34 @@ static int seal_step(struct test_replica *replica, const char *tag)
 	return test_seal(replica, &replica->open->handle, tag);
 }
 
+static bool lines_equal(const struct test_lines *a, const struct test_lines *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->items[i], b->items[i]) != 0)
+			return false;
+	return true;
+}
+
+/* Collecting shows nowhere: the tree is what it was. */
+static int collect_step(struct test_replica *replica)
+{
+	struct test_lines before = { 0 }, after = { 0 };
+	int rc = test_tree_lines(replica, &before);
+
+	if (rc == 0)
+		rc = test_collect(replica);
+	if (rc == 0)
+		rc = test_tree_lines(replica, &after);
+	if (rc == 0 && !lines_equal(&before, &after))
+		rc = evfs_err_set(&replica->err, EVFS_ECORRUPT,
+				  "collecting changed the tree");
+	test_lines_free(&before);
+	test_lines_free(&after);
+	return rc;
+}
+
 static int operate(struct test_replica *replica, const char *operation,
 		   char *const *args, size_t n)
 {
@@ -190,6 +219,8 @@ static int operate(struct test_replica *replica, const char *operation,
 		return close_step(replica);
 	if (strcmp(operation, "rmlist") == 0 && n == 0)
 		return test_rmlist(replica);
+	if (strcmp(operation, "collect") == 0 && n == 0)
+		return collect_step(replica);
 	if (strcmp(operation, "setxattr") == 0 && n == 3)
 		return test_setxattr(replica, args[0], args[1], args[2]);
 	if (n == 1)
@@ -225,6 +256,7 @@ static void operation_step(struct play *play, const json_t *step,
 		}
 	}
 	rc = found ? operate(replica, operation, args, n) : 0;
+	play->collected |= strcmp(operation, "collect") == 0;
 	if (rc == EVFS_EUSAGE || rc == EVFS_ENOMEM || rc == EVFS_EIO ||
 	    rc == EVFS_ECORRUPT)
 		complain(play, operation, replica->err.msg);
@@ -298,16 +330,6 @@ static void print_lines(struct play *play, const char *title,
 		fprintf(play->out, "    %s\n", lines->items[i]);
 }
 
-static bool lines_equal(const struct test_lines *a, const struct test_lines *b)
-{
-	if (a->n != b->n)
-		return false;
-	for (size_t i = 0; i < a->n; i++)
-		if (strcmp(a->items[i], b->items[i]) != 0)
-			return false;
-	return true;
-}
-
 static void check_tree(struct play *play, struct test_replica *replica,
 		       const struct test_lines *expect, const char *when)
 {
@@ -345,7 +367,7 @@ static void check_dumps(struct play *play)
 		struct test_replica *replica = &play->replicas[i];
 		struct evfs_buf dump = { 0 };
 
-		if (evfs_meta_dump(replica->meta, &dump, &replica->err) != 0)
+		if (evfs_meta_dump(replica->meta, !play->collected, &dump, &replica->err) != 0)
 			complain(play, "dump", replica->err.msg);
 		if (i == 0) {
 			first = dump;

@@ -241,7 +241,7 @@ char *store_dump(struct evfs_meta *meta)
 	struct evfs_buf buf = { 0 };
 	struct evfs_err err = { 0 };
 
-	ck_assert_msg(evfs_meta_dump(meta, &buf, &err) == 0, "%s", err.msg);
+	ck_assert_msg(evfs_meta_dump(meta, true, &buf, &err) == 0, "%s", err.msg);
 	ck_assert_int_eq(evfs_buf_put_u8(&buf, 0), 0);
 	return (char *)buf.data;
 }

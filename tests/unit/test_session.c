@@ -212,7 +212,7 @@ static void feed(const struct evfs_buf *control, const struct evfs_buf *bulk,
 	char reason[300];
 	size_t i;
 
-	must(evfs_meta_dump(meta, &before, &err), &err);
+	must(evfs_meta_dump(meta, true, &before, &err), &err);
 	must(evfs_engine_new(meta, evfs_env_system(), &transport, &engine,
 			     &err),
 	     &err);
@@ -230,7 +230,7 @@ static void feed(const struct evfs_buf *control, const struct evfs_buf *bulk,
 	else
 		ck_assert_msg(raw.closed && strstr(reason, why) != NULL,
 			      "'%s', not '%s'", reason, why);
-	must(evfs_meta_dump(meta, &after, &err), &err);
+	must(evfs_meta_dump(meta, true, &after, &err), &err);
 	ck_assert_uint_eq(before.len, after.len);
 	ck_assert_mem_eq(before.data, after.data, before.len);
 	raw.closed = false;

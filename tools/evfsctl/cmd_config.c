@@ -119,7 +119,7 @@ int evfsctl_dump(const struct evfsctl *ctl, int argc, char **argv)
 		rc = evfs_view_dump(meta, &out, &err);
 		evfs_meta_unlock(meta);
 	} else {
-		rc = evfs_meta_dump(meta, &out, &err);
+		rc = evfs_meta_dump(meta, false, &out, &err);
 	}
 	evfs_meta_close(meta);
 	if (!rc && fwrite(out.data, 1, out.len, stdout) != out.len)
