@@ -33,7 +33,15 @@ struct evfs_collect {
 	struct evfs_context began; /* what every member covered then */
 	bool began_ready;          /* conditions 1 and 2 could hold then */
 	uint64_t waiting;          /* counted so far */
+	uint64_t began_done;       /* collected before it */
+	bool again; /* something went, and more may go after it */
 };
+
+static uint64_t collect_done(const struct evfs_collect *collect)
+{
+	return collect->stats.objects + collect->stats.links +
+	       collect->stats.ties;
+}
 
 /* What the members say, at one moment. */
 struct reports {
@@ -468,7 +476,7 @@ static int pass_begin(struct pass *pass)
 {
 	struct evfs_collect *collect = pass->collect;
 
-	if (collect->stats.passes > 0 &&
+	if (collect->stats.passes > 0 && !collect->again &&
 	    collect->began_noted == collect->noted &&
 	    collect->began_ready == pass->reports.ready &&
 	    evfs_context_equal(&collect->began, &pass->reports.all))
@@ -478,6 +486,8 @@ static int pass_begin(struct pass *pass)
 				    "collect: out of memory");
 	collect->began_noted = collect->noted;
 	collect->began_ready = pass->reports.ready;
+	collect->began_done = collect_done(collect);
+	collect->again = false;
 	collect->running = true;
 	collect->cursor = 0;
 	collect->waiting = 0;
@@ -504,6 +514,18 @@ static void keep_blockers(struct pass *pass)
 	pass->reports.blockers = NULL;
 }
 
+/* A directory may have been looked at before what named it went. */
+static void pass_end(struct pass *pass)
+{
+	struct evfs_collect *collect = pass->collect;
+
+	collect->stats.waiting = collect->waiting;
+	collect->stats.behind = pass->reports.behind;
+	collect->stats.passes++;
+	collect->again = collect->waiting > 0 &&
+			 collect_done(collect) > collect->began_done;
+}
+
 /* One locked stretch; *ret_more: the pass goes on. */
 static int stretch(struct evfs_meta *meta, bool *ret_more,
 		   struct evfs_err *err)
@@ -521,12 +543,9 @@ static int stretch(struct evfs_meta *meta, bool *ret_more,
 		if (rc == 0)
 			keep_blockers(&pass);
 		pass.collect->running = rc == 0 && !end;
-		if (rc == 0 && end) {
-			pass.collect->stats.waiting = pass.collect->waiting;
-			pass.collect->stats.behind = pass.reports.behind;
-			pass.collect->stats.passes++;
-		}
-		*ret_more = pass.collect->running;
+		if (rc == 0 && end)
+			pass_end(&pass);
+		*ret_more = pass.collect->running || pass.collect->again;
 	}
 	reports_fini(&pass.reports);
 	return rc;

@@ -277,66 +277,6 @@ int evfs_store_skip_lease(struct evfs_meta *meta, struct evfs_err *err)
 	return 0;
 }
 
-/* The first epoch that this store cannot have used before: above every epoch of
- * its node that it knows of. One backup may be restored twice, and the second
- * time knows nothing of the first: the seconds since 2020 tell them apart. */
-static uint32_t store_free_epoch(struct evfs_meta *meta)
-{
-	const struct evfs_actors *actors = &meta->facts->actors;
-	uint64_t now_s = meta->store->env->wall_ns(meta->store->env->ctx) /
-			 UINT64_C(1000000000);
-	uint64_t since = now_s > 1577836800 ? now_s - 1577836800 : 0;
-	uint32_t epoch = meta->store->actor.epoch;
-	size_t i;
-
-	for (i = 0; i < actors->n; i++) {
-		if (actors->sorted[i].actor.node == meta->store->actor.node &&
-		    actors->sorted[i].actor.epoch > epoch)
-			epoch = actors->sorted[i].actor.epoch;
-	}
-	assert(epoch < UINT32_MAX);
-	epoch++;
-	return since > epoch && since < UINT32_MAX ? (uint32_t)since : epoch;
-}
-
-int evfs_store_check_copy(struct evfs_meta *meta, uint64_t device,
-			  uint64_t inode, bool *ret_copied,
-			  struct evfs_err *err)
-{
-	struct evfs_store *store = meta->store;
-	uint64_t was_device = 0;
-	uint64_t was_inode = 0;
-	int rc;
-
-	rc = load_number(meta, "device", true, &was_device, err);
-	if (rc == 0)
-		rc = load_number(meta, "inode", true, &was_inode, err);
-	if (rc != 0)
-		return rc;
-	*ret_copied = was_device != device || was_inode != inode;
-	if (!*ret_copied)
-		return 0;
-	store->actor.epoch = store_free_epoch(meta);
-	store->counter = 0;
-	store->lease = 0;
-	store->amnesia = true;
-	rc = evfs_actors_add(&meta->facts->actors, meta->db, store->actor,
-			     err);
-	if (rc == 0)
-		rc = evfs_state_set(meta->db, "epoch", store->actor.epoch,
-				    err);
-	if (rc == 0)
-		rc = evfs_state_set(meta->db, "amnesia", 1, err);
-	if (rc == 0)
-		rc = evfs_state_set(meta->db, "device", device, err);
-	if (rc == 0)
-		rc = evfs_state_set(meta->db, "inode", inode, err);
-	/* What members reported about this one's past is void. */
-	if (rc == 0)
-		rc = evfs_db_exec(meta->db, "DELETE FROM report", err);
-	return rc;
-}
-
 /* ---- the log ---- */
 
 static int wal_hook(void *arg, sqlite3 *handle, const char *name, int pages)

@@ -14,24 +14,19 @@
 #include "base/mem.h"
 #include "meta/db.h"
 #include "meta/db_schema.h"
+#include "meta/life.h"
+#include "meta/life_mark.h"
 #include "meta/store.h"
 
 /* Up to this size every page is looked at when a store is opened. */
 #define OPEN_CHECK_BYTES_MAX (32u << 20)
-
-static int open_stat(const char *file, struct stat *st, struct evfs_err *err)
-{
-	if (stat(file, st) == 0)
-		return 0;
-	return evfs_err_sys(err, errno, "%s", file);
-}
 
 int evfs_store_create_db(const char *file, const struct evfs_meta_new *what,
 			 struct evfs_err *err)
 {
 	const struct evfs_env *env = evfs_env_system();
 	struct evfs_db *db = NULL;
-	struct stat st;
+	struct evfs_mark mark;
 	int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int rc;
 
@@ -44,11 +39,9 @@ int evfs_store_create_db(const char *file, const struct evfs_meta_new *what,
 	if (rc == 0)
 		rc = evfs_schema_create(db, what, env->wall_ns(env->ctx), err);
 	if (rc == 0)
-		rc = open_stat(file, &st, err);
+		rc = evfs_mark_read(file, &mark, err);
 	if (rc == 0)
-		rc = evfs_state_set(db, "device", (uint64_t)st.st_dev, err);
-	if (rc == 0)
-		rc = evfs_state_set(db, "inode", (uint64_t)st.st_ino, err);
+		rc = evfs_mark_keep(db, &mark, err);
 	evfs_db_close(db);
 	return rc;
 }
@@ -87,18 +80,42 @@ static int open_log(struct evfs_store *store, struct evfs_err *err)
 	return evfs_io_sync_dir(store->path, err);
 }
 
+/* Notes which file the database is, and begins another life where it is not
+ * the one that this replica left. */
+static int open_check_mark(struct evfs_meta *meta, const char **ret_why,
+			   struct evfs_err *err)
+{
+	evfs_cleanup_free char *file =
+		evfs_store_file(meta->store->path, "meta.db");
+	struct evfs_mark mark;
+	int rc;
+
+	if (file == NULL)
+		return evfs_err_set(err, EVFS_ENOMEM, "out of memory");
+	rc = evfs_mark_read(file, &mark, err);
+	if (rc == 0)
+		rc = evfs_mark_check(meta, &mark, ret_why, err);
+	if (rc != 0)
+		return rc;
+	if (*ret_why == NULL)
+		return evfs_mark_open(meta->store->path, err);
+	rc = evfs_life_begin(meta, err);
+	return rc == 0 ? evfs_mark_keep(meta->db, &mark, err) : rc;
+}
+
 /* The first transaction: leases counters, and notes whether this is a copy. */
-static int open_first_commit(struct evfs_meta *meta, const struct stat *st,
-			     bool *ret_copied, struct evfs_err *err)
+static int open_first_commit(struct evfs_meta *meta, const char **ret_why,
+			     struct evfs_err *err)
 {
 	int rc = evfs_store_begin(meta, err);
 
 	/* First this: in a copy, the leased counters are the original's, who
 	 * may have used them; this one must not claim to know them. */
-	if (rc == 0 && st != NULL)
-		rc = evfs_store_check_copy(meta, (uint64_t)st->st_dev,
-					   (uint64_t)st->st_ino, ret_copied,
-					   err);
+	*ret_why = NULL;
+	if (rc == 0 && meta->store->path != NULL)
+		rc = open_check_mark(meta, ret_why, err);
+	if (rc == 0)
+		rc = evfs_life_note_start(meta, err);
 	if (rc == 0)
 		rc = evfs_store_skip_lease(meta, err);
 	if (rc == 0)
@@ -113,7 +130,7 @@ int evfs_store_open_memory(struct evfs_meta *meta,
 			   struct evfs_err *err)
 {
 	const struct evfs_env *env = meta->store->env;
-	bool copied;
+	const char *why;
 	int rc = evfs_schema_connect(NULL, false, &meta->db, err);
 
 	if (rc == 0)
@@ -124,7 +141,7 @@ int evfs_store_open_memory(struct evfs_meta *meta,
 	if (rc == 0)
 		rc = evfs_store_load(meta, err);
 	if (rc == 0)
-		rc = open_first_commit(meta, NULL, &copied, err);
+		rc = open_first_commit(meta, &why, err);
 	return rc;
 }
 
@@ -156,7 +173,7 @@ static int open_checked(struct evfs_meta *meta, const char *file,
 	return rc;
 }
 
-int evfs_store_open_file(struct evfs_meta *meta, bool *ret_copied,
+int evfs_store_open_file(struct evfs_meta *meta, const char **ret_why,
 			 struct evfs_err *err)
 {
 	struct evfs_store *store = meta->store;
@@ -181,9 +198,11 @@ int evfs_store_open_file(struct evfs_meta *meta, bool *ret_copied,
 	rc = open_checked(meta, file, &st, err);
 	if (rc != 0 || store->read_only)
 		return rc;
-	rc = open_first_commit(meta, &st, ret_copied, err);
+	rc = open_first_commit(meta, ret_why, err);
 	if (rc == 0)
 		rc = open_log(store, err);
+	if (rc == 0) /* the new epoch is on disk now */
+		rc = evfs_mark_open(store->path, err);
 	if (rc == 0)
 		rc = evfs_schema_connect(file, true, &store->reader, err);
 	if (rc == 0)
@@ -201,6 +220,8 @@ void evfs_store_close_db(struct evfs_meta *meta)
 	evfs_db_close(store->reader);
 	evfs_db_close(store->checkpointer);
 	evfs_db_close(meta->db);
+	if (store->clean)
+		evfs_mark_close(store->path);
 	if (store->wal_fd >= 0)
 		close(store->wal_fd);
 	if (store->lock_fd >= 0)

@@ -119,8 +119,8 @@ static int open_publish(struct evfs_meta *meta, struct evfs_err *err)
 }
 
 static int open_parts(struct evfs_meta *meta,
-		      const struct evfs_meta_options *options, bool *ret_copied,
-		      struct evfs_err *err)
+		      const struct evfs_meta_options *options,
+		      const char **ret_why, struct evfs_err *err)
 {
 	int rc = evfs_facts_new(meta, err);
 
@@ -130,7 +130,7 @@ static int open_parts(struct evfs_meta *meta,
 		rc = options->path == NULL ?
 			     evfs_store_open_memory(meta, options->fresh,
 						    err) :
-			     evfs_store_open_file(meta, ret_copied, err);
+			     evfs_store_open_file(meta, ret_why, err);
 	if (rc == 0)
 		rc = open_publish(meta, err);
 	if (rc == 0)
@@ -151,7 +151,7 @@ int evfs_meta_open(const struct evfs_meta_options *options,
 {
 	const char *path = options->path;
 	struct evfs_meta *meta = NULL;
-	bool copied = false;
+	const char *why = NULL;
 	int rc = 0;
 
 	assert(path != NULL || options->fresh != NULL);
@@ -161,18 +161,18 @@ int evfs_meta_open(const struct evfs_meta_options *options,
 		rc = open_new(options, &meta, err);
 	if (rc != 0)
 		return evfs_err_wrap(err, rc, "open the store");
-	rc = open_parts(meta, options, &copied, err);
+	rc = open_parts(meta, options, &why, err);
 	if (rc != 0) {
 		open_undo(meta);
 		return evfs_err_wrap(err, rc, "%s",
 				     path == NULL ? "store in memory" : path);
 	}
-	if (copied)
+	if (why != NULL)
 		evfs_log(EVFS_LOG_WARN,
-			 "store: this database was copied or restored; its "
-			 "replica goes on as another life of node=%016llx "
-			 "epoch=%u",
-			 (unsigned long long)meta->store->actor.node,
+			 "store: this database %s; its replica goes on as "
+			 "another life, node=%016llx epoch=%u, and gives "
+			 "nothing to members before an audit with each",
+			 why, (unsigned long long)meta->store->actor.node,
 			 meta->store->actor.epoch);
 	*ret = meta;
 	return 0;
@@ -190,6 +190,7 @@ void evfs_meta_close(struct evfs_meta *meta)
 		evfs_meta_lock(meta);
 		if (rc == 0)
 			rc = evfs_store_end_lease(meta, &err);
+		store->clean = rc == 0 && store->path != NULL;
 		evfs_meta_unlock(meta);
 		if (rc != 0)
 			evfs_log(EVFS_LOG_ERROR, "store: not closed cleanly "

@@ -94,7 +94,8 @@ struct evfs_store {
 
 	struct evfs_config *config;         /* cache; owned */
 	struct evfs_member_cache *members;  /* owned */
-	bool amnesia; /* started as a copy: an audit is due */
+	bool amnesia; /* memory was lost: audits are due (meta/life.h) */
+	bool clean;   /* the end: the mark of the file is to be written */
 };
 
 /* ---- meta/db_commit.c: the transaction (meta locked) ---- */
@@ -118,12 +119,6 @@ int evfs_store_load_identity(struct evfs_meta *meta, struct evfs_err *err)
 /* Continues behind the lease; in an open transaction. */
 int evfs_store_skip_lease(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
-/* Writes down which file the database is (device, inode); where it is another
- * than was written down, takes a new epoch. *ret_copied tells. In an open
- * transaction. */
-int evfs_store_check_copy(struct evfs_meta *meta, uint64_t device,
-			  uint64_t inode, bool *ret_copied,
-			  struct evfs_err *err) EVFS_MUST_USE;
 /* Copies the log into the database as far as readers allow; syncs. On the
  * committer's connection without the meta lock, or with it on the writing
  * one, between transactions. */
@@ -167,7 +162,8 @@ int evfs_store_create_db(const char *file, const struct evfs_meta_new *what,
 int evfs_store_open_memory(struct evfs_meta *meta,
 			   const struct evfs_meta_new *fresh,
 			   struct evfs_err *err) EVFS_MUST_USE;
-int evfs_store_open_file(struct evfs_meta *meta, bool *ret_copied,
+/* *ret_why: why this is another life of the replica, NULL = it is not. */
+int evfs_store_open_file(struct evfs_meta *meta, const char **ret_why,
 			 struct evfs_err *err) EVFS_MUST_USE;
 void evfs_store_close_db(struct evfs_meta *meta);
 /* The mark of a clean end; meta locked, all committed. */

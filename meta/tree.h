@@ -70,6 +70,10 @@ void evfs_tree_close(struct evfs_meta *meta, struct evfs_handle *handle);
  * object and its dead links alone, for a write may bring them back. */
 bool evfs_tree_is_open(struct evfs_meta *meta, evfs_ino ino);
 
+/* For meta/life_renew.c: dots were replaced, and registered handles follow. */
+void evfs_tree_renew(struct evfs_meta *meta,
+		     evfs_dot (*renew)(void *arg, evfs_dot dot), void *arg);
+
 /* The content that a handle shows now, by its base. has_version false: never
  * sealed. Works for orphans and superseded versions too: the handle remembers
  * them. Their bytes are kept by the history and by whoever has a reader of

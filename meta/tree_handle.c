@@ -146,6 +146,38 @@ static int dot_order(const void *a, const void *b)
 	return evfs_dot_cmp(*x, *y);
 }
 
+static void renew_handle(struct evfs_handle *handle,
+			 evfs_dot (*renew)(void *arg, evfs_dot dot), void *arg)
+{
+	handle->ino = renew(arg, handle->ino);
+	handle->link.dot = renew(arg, handle->link.dot);
+	handle->parent = renew(arg, handle->parent);
+	for (size_t i = 0; i < handle->n_base; i++)
+		handle->base[i] = renew(arg, handle->base[i]);
+	if (handle->n_base > 1)
+		qsort(handle->base, handle->n_base, sizeof(*handle->base),
+		      dot_order);
+}
+
+void evfs_tree_renew(struct evfs_meta *meta,
+		     evfs_dot (*renew)(void *arg, evfs_dot dot), void *arg)
+{
+	struct evfs_tree_state *state = meta->tree;
+	struct evfs_handle *all = NULL, *handle;
+
+	for (size_t i = 0; i < state->n_buckets; i++)
+		while ((handle = state->buckets[i]) != NULL) {
+			unchain(state, handle);
+			renew_handle(handle, renew, arg);
+			handle->next = all;
+			all = handle;
+		}
+	while ((handle = all) != NULL) {
+		all = handle->next;
+		chain(state, handle);
+	}
+}
+
 static int open_checked(const struct evfs_member_link *member,
 			const struct evfs_entry *entry, evfs_ino parent,
 			struct evfs_handle *handle)

@@ -31,6 +31,7 @@ static void fini_incoming(struct evfs_engine *engine,
 	evfs_free(incoming->puts);
 	evfs_buf_fini(&incoming->partial);
 	evfs_context_fini(&incoming->snap);
+	evfs_memory_stream_fini(incoming);
 	*incoming = (struct evfs_incoming){ 0 };
 }
 
@@ -62,7 +63,7 @@ int evfs_apply_begin(struct evfs_engine *engine, struct evfs_session *session,
 		return 0;
 	incoming->id = begin->stream;
 	incoming->open = true;
-	return 0;
+	return evfs_memory_stream_begin(engine, session, begin->full, err);
 }
 
 /* ---- objects ---- */
@@ -206,6 +207,9 @@ static int apply(struct evfs_engine *engine, struct evfs_incoming *incoming,
 		r = note_seen(engine, incoming->objects[i]);
 	if (r < 0)
 		return evfs_err_set(err, r, "batch: out of memory");
+	r = evfs_memory_stream_met(engine, incoming, err);
+	if (r < 0)
+		return r;
 	evfs_meta_lock_content(engine->meta);
 	r = apply_locked(engine, incoming, repaired, err);
 	evfs_meta_unlock(engine->meta);
@@ -282,6 +286,9 @@ int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,
 		return evfs_err_set(err, EVFS_EPROTO,
 				    "end: stream %llu is not at its end",
 				    (unsigned long long)end->stream);
+	r = evfs_memory_stream_end(engine, session, err);
+	if (r < 0)
+		return r;
 	evfs_meta_lock(engine->meta);
 	r = evfs_meta_take_context(engine->meta, &incoming->snap, err);
 	evfs_meta_unlock(engine->meta);

@@ -64,6 +64,7 @@ int evfs_engine_refresh(struct evfs_engine *engine, struct evfs_err *err)
 	}
 	evfs_meta_lock(engine->meta);
 	evfs_content_get_stats(engine->content, &stats);
+	engine->recalling = evfs_meta_has_amnesia(engine->meta);
 	evfs_meta_unlock(engine->meta);
 	if (!evfs_context_equal(&context, &engine->durable) ||
 	    !evfs_hash_equal(&root, &engine->root) ||
@@ -165,6 +166,7 @@ static uint64_t run(struct evfs_engine *engine)
 	evfs_fetch_commit(engine, now_ns, &next_ns);
 	if (engine->members_dirty && evfs_peer_refresh(engine, &err) < 0)
 		evfs_log(EVFS_LOG_ERROR, "members: err=%s", err.msg);
+	evfs_memory_tick(engine);
 	run_sessions(engine, now_ns, &next_ns);
 	evfs_fetch_run(engine, now_ns, &next_ns);
 	evfs_report_tick(engine, now_ns, &next_ns);

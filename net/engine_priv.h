@@ -55,6 +55,7 @@ struct evfs_peer_report {
 	evfs_hash root;
 	uint64_t wanted, wanted_bytes;
 	bool receiving;	     /* within a stream */
+	bool auditing;	     /* it has lost memory: this counts for nothing */
 	uint64_t *connected; /* owned; sorted nodes */
 	size_t n_connected;
 	bool unsaved;	   /* the store has an older one */
@@ -125,6 +126,10 @@ struct evfs_engine {
 	struct evfs_peer *peers;
 	struct evfs_session *sessions;
 	bool paused;		     /* all of it */
+	bool recalling;		     /* memory was lost here: net/memory.c */
+	bool removed;		     /* this replica, from the volume */
+	bool contact;		     /* a member was met; noted */
+	uint64_t lives;		     /* begun while it ran */
 	bool members_dirty;	     /* the list is to be read again */
 	bool members_news;	     /* and told to every session: */
 	uint64_t *members_new;	     /* owned; these nodes' records */
@@ -251,6 +256,19 @@ uint64_t evfs_links_relay_ns(const struct evfs_engine *engine);
 /* Gossip says that the member's durable context is equal to ours. */
 void evfs_report_adopt(struct evfs_engine *engine, struct evfs_peer *peer);
 
+/* ---- net/memory.c ---- */
+
+/* A member was met. */
+void evfs_memory_contact(struct evfs_engine *engine);
+/* Asks for the audits that are due, and ends them. */
+void evfs_memory_tick(struct evfs_engine *engine);
+
+/* ---- net/report.c ---- */
+
+/* What it reports from now on: where that is less than before, the store is
+ * told at once, so that nothing is collected by what it said then. */
+void evfs_report_take_back(struct evfs_peer *peer,
+			   const struct evfs_context *context);
 /* Does the member have all that is durable here, and we all that it has, as it
  * last reported, and nothing of ours waits to become durable? `settled`:
  * the latter, from evfs_engine_settled(). */

@@ -41,6 +41,10 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 	bool foreign = false;
 	size_t i;
 
+	/* what is here does not count yet, but for one who has lost its memory
+	 * as well and asks for everything */
+	if (engine->recalling && !(session->pull && session->pull_audit))
+		return false;
 	if (session->pull)
 		return true;
 	for (i = 0; i < mine->n; i++) {
@@ -289,7 +293,7 @@ static int begin(struct evfs_engine *engine, struct evfs_session *session,
 		evfs_context_fini(&session->assumed);
 		session->assumed = session->pulled;
 		session->pulled = (struct evfs_context){ 0 };
-		session->pull = false;
+		session->pull = session->pull_audit = false;
 	}
 	r = evfs_delta_open(engine->meta, &session->assumed,
 			    &session->out.delta, err);
@@ -299,6 +303,7 @@ static int begin(struct evfs_engine *engine, struct evfs_session *session,
 	r = evfs_wire_put_context(evfs_delta_snap(session->out.delta), &snap);
 	if (r == 0) {
 		message.stream = ++session->out.id;
+		message.full = session->assumed.n == 0;
 		message.snap = evfs_wire_bytes(snap.data, snap.len);
 		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_BEGIN;
 		envelope.begin = &message;
@@ -406,5 +411,6 @@ int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 	/* a stream under way goes on first, and counts for nothing: what
 	 * arrives twice changes nothing */
 	session->pull = r == 0;
+	session->pull_audit = pull->audit;
 	return r;
 }

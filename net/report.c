@@ -82,6 +82,7 @@ void evfs_report_send(struct evfs_engine *engine, struct evfs_session *session)
 	report.clock = evfs_engine_clock(engine);
 	report.wall = evfs_engine_wall(engine);
 	report.receiving = evfs_engine_receiving(engine);
+	report.auditing = engine->recalling;
 	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_REPORT;
 	envelope.report = &report;
 	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
@@ -143,6 +144,16 @@ static int take_connected(struct evfs_peer_report *to,
 	return 0;
 }
 
+void evfs_report_take_back(struct evfs_peer *peer,
+			   const struct evfs_context *context)
+{
+	if (!peer->report.auditing &&
+	    evfs_context_contains(context, &peer->report.context))
+		return;
+	peer->report.unsaved = true;
+	peer->report.saved_ns = 0;
+}
+
 int evfs_report_receive(struct evfs_engine *engine,
 			struct evfs_session *session,
 			const Evfs__Wire__Report *report, struct evfs_err *err)
@@ -171,6 +182,8 @@ int evfs_report_receive(struct evfs_engine *engine,
 		engine->news++;
 		sample(engine, peer, before, evfs_context_get(&context, actor));
 	}
+	peer->report.auditing = report->auditing;
+	evfs_report_take_back(peer, &context);
 	if (!peer->report.complete || report->wanted < peer->report.wanted)
 		evfs_fetch_peer_news(engine, session->node);
 	evfs_context_fini(&peer->report.context);
@@ -249,7 +262,7 @@ bool evfs_peer_in_sync(const struct evfs_engine *engine,
 {
 	const struct evfs_session *session = peer->session;
 
-	if (!settled || engine->wanted > 0 ||
+	if (!settled || engine->wanted > 0 || engine->recalling ||
 	    evfs_peer_state(engine, peer, evfs_engine_now(engine)) !=
 		    EVFS_PEER_ALIVE)
 		return false;
@@ -258,7 +271,7 @@ bool evfs_peer_in_sync(const struct evfs_engine *engine,
 					  &peer->report.context) &&
 		       evfs_gossip_is_equal(engine, peer) &&
 		       evfs_gossip_state_of(engine, peer)->wanted == 0;
-	return peer->report.complete &&
+	return peer->report.complete && !peer->report.auditing &&
 	       evfs_context_equal(&engine->durable, &peer->report.context) &&
 	       evfs_hash_equal(&engine->root, &peer->report.root) &&
 	       peer->report.wanted == 0 &&
@@ -300,6 +313,7 @@ static void look_for_divergence(struct evfs_engine *engine,
 	uint64_t due_ns;
 
 	if (peer->session == NULL || !peer->report.complete ||
+	    engine->recalling || peer->report.auditing ||
 	    peer->report.receiving || evfs_engine_receiving(engine) ||
 	    !evfs_context_equal(&engine->durable, &peer->report.context) ||
 	    evfs_hash_equal(&engine->root, &peer->report.root)) {
@@ -345,6 +359,7 @@ static void look_for_divergence(struct evfs_engine *engine,
 static void save(struct evfs_engine *engine, struct evfs_peer *peer,
 		 uint64_t now_ns, uint64_t *next_ns)
 {
+	const struct evfs_context nothing = { 0 };
 	struct evfs_err err = { 0 };
 	uint64_t due_ns = peer->report.saved_ns + EVFS_ENGINE_SAVE_NS;
 	int r;
@@ -357,7 +372,10 @@ static void save(struct evfs_engine *engine, struct evfs_peer *peer,
 	}
 	evfs_meta_lock(engine->meta);
 	r = evfs_members_set_report(engine->meta, peer->member.node,
-				    &peer->report.context, &err);
+				    peer->report.auditing ?
+					    &nothing :
+					    &peer->report.context,
+				    &err);
 	evfs_meta_unlock(engine->meta);
 	if (r < 0)
 		evfs_log(EVFS_LOG_WARN, "saving a report: peer=%s err=%s",

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "meta/context.h"
 #include "meta/delta.h"
+#include "meta/idmap.h"
 #include "meta/object.h"
 #include "net/transport.h"
 #include "net/wire.h"
@@ -50,6 +51,8 @@ struct evfs_incoming {
 	size_t bytes;			/* of the batch so far */
 	struct evfs_content_put **puts; /* owned; inline contents written */
 	size_t n_puts, cap_puts;
+	bool audit;	       /* all that the member has comes */
+	struct evfs_idmap met; /* owned; then: keys of what came */
 };
 
 /* What the peer asked for and has not got yet. */
@@ -90,6 +93,9 @@ struct evfs_session {
 	struct evfs_context told;    /* what our reports have said */
 	uint64_t relay_ns;	     /* when others' rows are due; 0 = not */
 	bool pull;		     /* a stream is due whatever is assumed */
+	bool pull_audit;	     /* for an audit of the peer's */
+	bool audit_asked;	     /* an audit of ours: it was asked for
+				      * everything */
 	struct evfs_context pulled;  /* from where, then */
 	struct evfs_outgoing out;
 	struct evfs_incoming incoming;
@@ -164,11 +170,6 @@ void evfs_session_probe_answered(struct evfs_engine *engine,
 				 struct evfs_session *alive);
 void evfs_session_activate(struct evfs_engine *engine,
 			   struct evfs_session *session);
-/* Is a context of a peer evidence that this replica has lost changes? Then
- * the session is over: true. */
-bool evfs_session_amnesia(struct evfs_engine *engine,
-			  struct evfs_session *session,
-			  const struct evfs_context *context);
 
 /* ---- members: net/peer.c ---- */
 
@@ -214,6 +215,27 @@ int evfs_apply_repair(struct evfs_engine *engine, struct evfs_session *session,
 		      const Evfs__Wire__Batch *batch,
 		      struct evfs_err *err) EVFS_MUST_USE;
 void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session);
+
+/* ---- lost memory: net/memory.c ---- */
+
+/* Is a context of a peer evidence that this replica has lost changes? Then it
+ * goes on as another life, all sessions are over: true. */
+bool evfs_session_amnesia(struct evfs_engine *engine,
+			  struct evfs_session *session,
+			  const struct evfs_context *context);
+/* A stream begins: is it the answer that an audit waits for? */
+int evfs_memory_stream_begin(struct evfs_engine *engine,
+			   struct evfs_session *session, bool full,
+			   struct evfs_err *err) EVFS_MUST_USE;
+/* Remembers the objects of a batch. Not locked. */
+int evfs_memory_stream_met(struct evfs_engine *engine,
+			 struct evfs_incoming *incoming,
+			 struct evfs_err *err) EVFS_MUST_USE;
+/* It has come to its end: what did not come is gone there. */
+int evfs_memory_stream_end(struct evfs_engine *engine,
+			 struct evfs_session *session,
+			 struct evfs_err *err) EVFS_MUST_USE;
+void evfs_memory_stream_fini(struct evfs_incoming *incoming);
 
 /* ---- reports: net/report.c ---- */
 

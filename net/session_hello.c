@@ -66,6 +66,7 @@ void evfs_session_send_hello(struct evfs_engine *engine,
 	for (peer = engine->peers; peer != NULL; peer = peer->next)
 		hello.members++;
 	hello.seen = evfs_wire_bytes(seen.data, seen.len);
+	hello.auditing = engine->recalling;
 	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_HELLO;
 	envelope.hello = &hello;
 	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
@@ -90,38 +91,6 @@ static void refuse(struct evfs_engine *engine, struct evfs_session *session,
 	evfs_session_close(engine, session, code, why);
 	if (session->peer != NULL)
 		evfs_peer_back_off(engine, session->peer, why);
-}
-
-bool evfs_session_amnesia(struct evfs_engine *engine,
-			  struct evfs_session *session,
-			  const struct evfs_context *context)
-{
-	evfs_actor actor = evfs_meta_actor(engine->meta);
-	unsigned long long lost = 0, own;
-	char why[EVFS_WIRE_REASON_MAX];
-	size_t i;
-
-	evfs_meta_lock(engine->meta);
-	own = evfs_context_get(evfs_meta_context(engine->meta), actor);
-	evfs_meta_unlock(engine->meta);
-	for (i = 0; i < context->n; i++) {
-		const struct evfs_context_row *row = &context->rows[i];
-
-		if (row->actor.node != actor.node ||
-		    row->actor.epoch < actor.epoch)
-			continue;
-		if (row->actor.epoch > actor.epoch || row->counter > own)
-			lost = row->counter;
-	}
-	if (lost == 0)
-		return false;
-	snprintf(why, sizeof(why),
-		 "lost memory: a peer knows change %llu of "
-		 "this replica, whose store has %llu (an older copy of the "
-		 "store? join again as a new replica)",
-		 lost, own);
-	refuse(engine, session, EVFS_BYE_AMNESIA, why);
-	return true;
 }
 
 /* Another session of this node is there already: which one stays? True: the
@@ -212,6 +181,7 @@ int evfs_session_hello(struct evfs_engine *engine, struct evfs_session *session,
 		goto out;
 	evfs_engine_hear(engine, hello->clock);
 	session->instance = hello->instance;
+	session->peer->report.auditing = hello->auditing;
 	evfs_context_fini(&session->assumed);
 	session->assumed = context;
 	context = (struct evfs_context){ 0 };
@@ -252,6 +222,7 @@ void evfs_session_activate(struct evfs_engine *engine,
 	peer->last_error[0] = '\0';
 	peer->report.known = true;
 	peer->report.complete = false;
+	evfs_report_take_back(peer, &session->assumed);
 	r = evfs_context_copy(&peer->report.context, &session->assumed);
 	if (r < 0) {
 		evfs_err_set(&err, r, "hello: out of memory");
@@ -261,6 +232,7 @@ void evfs_session_activate(struct evfs_engine *engine,
 	peer->report.unsaved = true;
 	engine->news++;
 	engine->report_due = engine->changed = true;
+	evfs_memory_contact(engine);
 	evfs_log(EVFS_LOG_INFO, "session open: peer=%s", peer->member.name);
 	evfs_session_send_members(engine, session, NULL, 0);
 	evfs_report_send(engine, session);

@@ -253,7 +253,7 @@ static void dump(struct sim_replica *r, bool view, struct evfs_buf *ret)
 
 	evfs_buf_clear(ret);
 	if (!view) {
-		rc = evfs_meta_dump(r->meta, true, ret, &err);
+		rc = evfs_meta_dump(r->meta, false, ret, &err);
 	} else {
 		evfs_meta_lock(r->meta);
 		rc = evfs_view_dump(r->meta, ret, &err);

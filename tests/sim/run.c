@@ -164,6 +164,8 @@ static void live(struct sim *sim)
 		heal_due(sim, false);
 		if (sim_chance(sim, trouble_percent))
 			trouble(sim);
+		else if (r->engine != NULL && sim_chance(sim, 12))
+			sim_collect(r);
 		else if (r->engine != NULL)
 			sim_operation(r);
 		if (sim_chance(sim, 30))
@@ -248,6 +250,7 @@ static void rest(struct sim *sim)
 		sim_fail(sim, "P13 %llu bytes in a quiet minute, %llu gossip",
 			 (unsigned long long)bytes,
 			 (unsigned long long)gossip);
+	sim_check_collected(sim);
 	sim_check_converged(sim);
 }
 

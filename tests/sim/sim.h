@@ -127,6 +127,12 @@ uint8_t *sim_content(uint64_t tag, size_t *ret_len);
 void sim_close_handles(struct sim_replica *replica);
 void sim_check_handles(struct sim_replica *replica);
 
+/* ---- collect.c ---- */
+/* A pass of the collector on one replica, which must show nowhere. */
+void sim_collect(struct sim_replica *replica);
+/* P16: all that is removed can be collected once everybody has heard. */
+void sim_check_collected(struct sim *sim);
+
 /* ---- ledger.c ---- */
 struct sim_snapshot; /* the live facts of a replica */
 struct sim_snapshot *sim_snapshot(struct sim_replica *replica);

@@ -204,7 +204,7 @@ START_TEST(refusals)
 	sql(store, "PRAGMA user_version = 0");
 	refuse(store, EVFS_ECORRUPT, "damaged");
 	sql(store, "PRAGMA user_version = 1; DROP TABLE dotlog");
-	refuse(store, EVFS_ECORRUPT, "17 of 18 tables");
+	refuse(store, EVFS_ECORRUPT, "19 of 20 tables");
 	sql(store, "PRAGMA application_id = 5");
 	refuse(store, EVFS_EFOREIGN, "another program");
 	ck_assert_int_eq(truncate(file, 0), 0);
