@@ -32,8 +32,9 @@ int evfs_members_set_report(struct evfs_meta *meta, uint64_t node,
 	rc = evfs_meta_begin_write(meta, err);
 	if (rc == 0)
 		rc = evfs_db_prepare(meta->db,
-				     "INSERT OR REPLACE INTO "
-				     "report(node, context) VALUES(?1, ?2)",
+				     "INSERT INTO report(node, context) "
+				     "VALUES(?1, ?2) ON CONFLICT DO UPDATE "
+				     "SET context = ?2",
 				     &stmt, err);
 	if (rc == 0) {
 		sqlite3_bind_int64(stmt, 1, (sqlite3_int64)node);
@@ -77,6 +78,53 @@ int evfs_members_report(struct evfs_meta *meta, uint64_t node,
 	}
 	evfs_context_fini(ret);
 	*ret = context;
+	return 0;
+}
+
+/* ---- runs: see meta/life.h ---- */
+
+int evfs_members_set_met(struct evfs_meta *meta, uint64_t node,
+			 const struct evfs_met *met, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = evfs_meta_begin_write(meta, err);
+
+	if (rc == 0)
+		rc = evfs_db_prepare(meta->db,
+				     "INSERT INTO report(node, context, "
+				     "instance, epoch, counter) "
+				     "VALUES(?1, x'', ?2, ?3, ?4) "
+				     "ON CONFLICT DO UPDATE SET "
+				     "instance = ?2, epoch = ?3, counter = ?4",
+				     &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)node);
+	sqlite3_bind_int64(stmt, 2, (sqlite3_int64)met->instance);
+	sqlite3_bind_int64(stmt, 3, met->epoch);
+	sqlite3_bind_int64(stmt, 4, (sqlite3_int64)met->counter);
+	return evfs_db_run(meta->db, stmt, err);
+}
+
+int evfs_members_met(struct evfs_meta *meta, uint64_t node,
+		     struct evfs_met *ret, struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc = evfs_db_prepare(meta->db,
+				 "SELECT instance, epoch, counter FROM report "
+				 "WHERE node = ?1",
+				 &stmt, err);
+
+	*ret = (struct evfs_met){ 0 };
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)node);
+	rc = evfs_db_step(meta->db, stmt, err);
+	if (rc <= 0)
+		return rc;
+	ret->instance = (uint64_t)sqlite3_column_int64(stmt, 0);
+	ret->epoch = (uint32_t)sqlite3_column_int64(stmt, 1);
+	ret->counter = (uint64_t)sqlite3_column_int64(stmt, 2);
 	return 0;
 }
 

@@ -30,6 +30,7 @@
 #include "base/err.h"
 #include "meta/context.h"
 #include "meta/idmap.h"
+#include "meta/members.h"
 #include "meta/meta.h"
 
 /* ---- at the start, within the first transaction ---- */
@@ -45,6 +46,14 @@ int evfs_life_note_start(struct evfs_meta *meta, struct evfs_err *err)
 
 /* ---- while it runs ---- */
 
+/* A run of the daemon begins. To be durable before anybody is told of it. */
+int evfs_life_note_run(struct evfs_meta *meta, uint64_t instance,
+		       struct evfs_err *err) EVFS_MUST_USE;
+/* A member met this replica in a run, and heard of its changes up to a counter
+ * then. *ret: that is not in this store's past, so memory was lost: the run is
+ * not known here, or it ended earlier. */
+int evfs_life_is_lost(struct evfs_meta *meta, const struct evfs_met *met,
+		      bool *ret, struct evfs_err *err) EVFS_MUST_USE;
 /* A member was met: what is here is known not to be too old for it. */
 int evfs_life_note_contact(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;

@@ -62,6 +62,21 @@ int evfs_members_report(struct evfs_meta *meta, uint64_t node,
 			struct evfs_context *ret, struct evfs_err *err)
 	EVFS_MUST_USE; /* empty where nothing was heard */
 
+/* The run in which a member was last met (instance 0: never), and the greatest
+ * counter of its own that it reported then. What proves that it lost memory,
+ * whatever it has made since (meta/life.h). */
+struct evfs_met {
+	uint64_t instance; /* random for each start of its daemon */
+	uint32_t epoch;    /* of its actor then */
+	uint64_t counter;
+};
+int evfs_members_set_met(struct evfs_meta *meta, uint64_t node,
+			 const struct evfs_met *met, struct evfs_err *err)
+	EVFS_MUST_USE;
+int evfs_members_met(struct evfs_meta *meta, uint64_t node,
+		     struct evfs_met *ret, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* ---- invitations (one use, expiring) ---- */
 
 /* secret: at least 128 bits, as text; only its hash is stored. */

@@ -209,6 +209,8 @@ int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
 	} while (engine->instance == 0);
 	r = evfs_gossip_start(engine, err);
 	if (r == 0)
+		r = evfs_memory_note_run(engine, err);
+	if (r == 0)
 		r = evfs_engine_refresh(engine, err);
 	if (r == 0)
 		r = evfs_peer_refresh(engine, err);
@@ -261,7 +263,8 @@ void evfs_engine_opened(struct evfs_engine *engine, evfs_conn conn,
 				   "it is a daemon "
 				   "with this replica's identity (a copied "
 				   "store? stop one)");
-	else if (s->peer == NULL || s->peer->member.removed)
+	else if (s->peer == NULL || s->peer->member.removed ||
+		 engine->removed)
 		evfs_session_close(engine, s, EVFS_BYE_REMOVED,
 				   "not a member of the volume (any more)");
 	else if (evfs_peer_is_paused(engine, s->peer))

@@ -101,6 +101,9 @@ struct evfs_peer_status {
 						 * member told of it; "" else */
 	uint32_t version;	  /* of the protocol, that it speaks; 0 unknown */
 	char last_error[128]; /* why it is not connected; "" = none */
+	bool auditing;	      /* it has lost its memory, and gives nothing */
+	bool audit_due;	      /* ours is lost, and it has not told us all */
+	uint64_t blocks;      /* removed objects that are kept for it */
 };
 
 /* Merkle audits since the start; bytes and round trips are those of the trees,
@@ -124,6 +127,9 @@ struct evfs_engine_status {
 					 * evfs_free */
 	size_t n_peers;
 	bool paused;		  /* all of it */
+	bool removed;		  /* this replica, from the volume */
+	bool auditing;		  /* memory was lost, audits are due */
+	uint64_t lives;		  /* begun since start, for lost memory */
 	bool converged;		  /* CONTRACT "converged" */
 	uint64_t pending_changes; /* not confirmed by every member */
 	uint64_t pending_bytes;

@@ -56,6 +56,7 @@ struct evfs_peer_report {
 	uint64_t wanted, wanted_bytes;
 	bool receiving;	     /* within a stream */
 	bool auditing;	     /* it has lost memory: this counts for nothing */
+	struct evfs_met met; /* the run that it is of */
 	uint64_t *connected; /* owned; sorted nodes */
 	size_t n_connected;
 	bool unsaved;	   /* the store has an older one */
@@ -258,6 +259,9 @@ void evfs_report_adopt(struct evfs_engine *engine, struct evfs_peer *peer);
 
 /* ---- net/memory.c ---- */
 
+/* This run is in the store before anybody hears of it. */
+int evfs_memory_note_run(struct evfs_engine *engine,
+			 struct evfs_err *err) EVFS_MUST_USE;
 /* A member was met. */
 void evfs_memory_contact(struct evfs_engine *engine);
 /* Asks for the audits that are due, and ends them. */

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/collect.h"
 #include "meta/delta.h"
+#include "meta/life.h"
 #include "net/engine_priv.h"
 
 #define COUNT_MAX 100000	/* changes counted at most */
@@ -203,6 +205,14 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 			: (int64_t)((now_ns - peer->contact_ns) / EVFS_SECOND);
 	hearsay(engine, peer, ret);
 	convergence(peer, ret);
+	ret->auditing = report->auditing;
+	evfs_meta_lock(engine->meta);
+	ret->blocks = evfs_collect_blocks(engine->meta, peer->member.node);
+	r = evfs_life_is_due(engine->meta, peer->member.node, &ret->audit_due,
+			     err);
+	evfs_meta_unlock(engine->meta);
+	if (r < 0)
+		return r;
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s",
 		 peer->last_error);
 	return 0;
@@ -320,6 +330,9 @@ int evfs_engine_status(struct evfs_engine *engine,
 		return r;
 	}
 	ret->paused = engine->paused;
+	ret->removed = engine->removed;
+	ret->auditing = engine->auditing;
+	ret->lives = engine->lives;
 	ret->converged = evfs_engine_verify(engine);
 	ret->verified_wall_s = engine->verified_wall_s;
 	ret->wanted_contents = engine->wanted;

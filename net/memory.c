@@ -23,6 +23,8 @@ static int renew(struct evfs_engine *engine, uint32_t epoch,
 
 	evfs_meta_lock_content(engine->meta);
 	r = evfs_life_renew(engine->meta, epoch, &renewed, err);
+	if (r == 0)
+		r = evfs_life_note_run(engine->meta, engine->instance, err);
 	evfs_meta_unlock(engine->meta);
 	if (r == 0)
 		r = evfs_meta_commit(engine->meta, err);
@@ -59,6 +61,18 @@ static void start_over(struct evfs_engine *engine, const char *why)
 	engine->changed = true;
 }
 
+static void regain(struct evfs_engine *engine, struct evfs_session *session,
+		   uint32_t epoch, const char *why)
+{
+	struct evfs_err err = { 0 };
+
+	evfs_log(EVFS_LOG_ERROR, "%s", why);
+	if (renew(engine, epoch, &err) < 0)
+		evfs_session_fail(engine, session, &err);
+	else
+		start_over(engine, why);
+}
+
 bool evfs_session_amnesia(struct evfs_engine *engine,
 			  struct evfs_session *session,
 			  const struct evfs_context *context)
@@ -66,7 +80,6 @@ bool evfs_session_amnesia(struct evfs_engine *engine,
 	evfs_actor actor = evfs_meta_actor(engine->meta);
 	unsigned long long lost = 0, own;
 	char why[EVFS_WIRE_REASON_MAX];
-	struct evfs_err err = { 0 };
 	uint32_t epoch = actor.epoch;
 	size_t i;
 
@@ -90,12 +103,45 @@ bool evfs_session_amnesia(struct evfs_engine *engine,
 		 "lost memory: %016llx knows change %llu of this replica, "
 		 "whose store has %llu (an older copy of the store?)",
 		 (unsigned long long)session->node, lost, own);
-	evfs_log(EVFS_LOG_ERROR, "%s", why);
-	if (renew(engine, epoch, &err) < 0)
-		evfs_session_fail(engine, session, &err);
-	else
-		start_over(engine, why);
+	regain(engine, session, epoch, why);
 	return true;
+}
+
+bool evfs_session_lost_run(struct evfs_engine *engine,
+			   struct evfs_session *session,
+			   const Evfs__Wire__Hello *hello)
+{
+	const struct evfs_met met = { .instance = hello->met_instance,
+				      .epoch = hello->met_epoch,
+				      .counter = hello->met_counter };
+	char why[EVFS_WIRE_REASON_MAX];
+	struct evfs_err err = { 0 };
+	bool lost = false;
+	int r;
+
+	evfs_meta_lock(engine->meta);
+	r = evfs_life_is_lost(engine->meta, &met, &lost, &err);
+	evfs_meta_unlock(engine->meta);
+	if (r < 0)
+		evfs_log(EVFS_LOG_WARN, "runs: err=%s", err.msg);
+	if (!lost)
+		return false;
+	snprintf(why, sizeof(why),
+		 "lost memory: %016llx has met this replica in a time that its "
+		 "store does not know (an older copy of the store?)",
+		 (unsigned long long)session->node);
+	regain(engine, session, met.epoch, why);
+	return true;
+}
+
+int evfs_memory_note_run(struct evfs_engine *engine, struct evfs_err *err)
+{
+	int r;
+
+	evfs_meta_lock(engine->meta);
+	r = evfs_life_note_run(engine->meta, engine->instance, err);
+	evfs_meta_unlock(engine->meta);
+	return r == 0 ? evfs_meta_commit(engine->meta, err) : r;
 }
 
 void evfs_memory_contact(struct evfs_engine *engine)

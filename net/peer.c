@@ -59,6 +59,9 @@ static int add_peer(struct evfs_engine *engine,
 	peer->mark = true;
 	r = evfs_members_report(engine->meta, member->node,
 				&peer->report.context, err);
+	if (r == 0)
+		r = evfs_members_met(engine->meta, member->node,
+				     &peer->report.met, err);
 	if (r < 0) {
 		free_peer(peer);
 		return r;
@@ -89,6 +92,7 @@ static void update_peer(struct evfs_peer *peer,
 static int read_members(struct evfs_engine *engine, struct evfs_err *err)
 {
 	struct evfs_member *list = NULL;
+	struct evfs_member self = { 0 };
 	struct evfs_peer *peer;
 	size_t i, n = 0;
 	int r;
@@ -97,6 +101,15 @@ static int read_members(struct evfs_engine *engine, struct evfs_err *err)
 		peer->mark = false;
 	evfs_meta_lock(engine->meta);
 	r = evfs_members_list(engine->meta, true, &list, &n, err);
+	if (r == 0)
+		r = evfs_members_by_node(engine->meta, engine->self, &self,
+					 err);
+	if (r == 0 && self.removed && !engine->removed)
+		evfs_log(EVFS_LOG_ERROR,
+			 "this replica was removed from the volume: nothing is "
+			 "replicated any more (to come back: stop it, evfsctl "
+			 "join TOKEN STORE)");
+	engine->removed = r == 0 && self.removed;
 	for (i = 0; r == 0 && i < n; i++) {
 		peer = evfs_peer_find(engine, list[i].node);
 		if (peer != NULL)
@@ -117,7 +130,8 @@ static void close_unwanted(struct evfs_engine *engine)
 	for (s = engine->sessions; s != NULL; s = s->next) {
 		if (s->state == EVFS_SESSION_CLOSED || s->peer == NULL)
 			continue;
-		if (!s->peer->mark || s->peer->member.removed)
+		if (!s->peer->mark || s->peer->member.removed ||
+		    engine->removed)
 			evfs_session_close(engine, s, EVFS_BYE_REMOVED,
 					   "removed from the volume");
 		else if (evfs_peer_is_paused(engine, s->peer))
@@ -317,7 +331,8 @@ void evfs_peer_tick(struct evfs_engine *engine, struct evfs_peer *peer,
 	struct evfs_session *session;
 	evfs_conn conn;
 
-	if (peer->member.removed || evfs_peer_is_paused(engine, peer) ||
+	if (peer->member.removed || engine->removed ||
+	    evfs_peer_is_paused(engine, peer) ||
 	    peer->member.address[0] == '\0' ||
 	    evfs_session_of(engine, peer->member.node) != NULL ||
 	    (!peer->chosen && !evfs_links_is_full(engine)))

@@ -183,6 +183,9 @@ int evfs_report_receive(struct evfs_engine *engine,
 		sample(engine, peer, before, evfs_context_get(&context, actor));
 	}
 	peer->report.auditing = report->auditing;
+	peer->report.met.counter = evfs_context_get(
+		&context, (evfs_actor){ session->node,
+					peer->report.met.epoch });
 	evfs_report_take_back(peer, &context);
 	if (!peer->report.complete || report->wanted < peer->report.wanted)
 		evfs_fetch_peer_news(engine, session->node);
@@ -371,11 +374,14 @@ static void save(struct evfs_engine *engine, struct evfs_peer *peer,
 		return;
 	}
 	evfs_meta_lock(engine->meta);
-	r = evfs_members_set_report(engine->meta, peer->member.node,
-				    peer->report.auditing ?
-					    &nothing :
-					    &peer->report.context,
-				    &err);
+	r = evfs_members_set_met(engine->meta, peer->member.node,
+				 &peer->report.met, &err);
+	if (r == 0)
+		r = evfs_members_set_report(engine->meta, peer->member.node,
+					    peer->report.auditing ?
+						    &nothing :
+						    &peer->report.context,
+					    &err);
 	evfs_meta_unlock(engine->meta);
 	if (r < 0)
 		evfs_log(EVFS_LOG_WARN, "saving a report: peer=%s err=%s",

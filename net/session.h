@@ -78,6 +78,7 @@ struct evfs_session {
 	bool outgoing;		/* dialled here */
 	enum evfs_session_state state;
 	uint64_t instance; /* of the peer's daemon; after Hello */
+	uint32_t epoch;	   /* of its actor; the same */
 	struct evfs_buf in[EVFS_CHANNELS];	/* bytes not yet a frame */
 	struct evfs_buf backlog[EVFS_CHANNELS]; /* frames that the transport
 						 * did not take */
@@ -223,6 +224,10 @@ void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session);
 bool evfs_session_amnesia(struct evfs_engine *engine,
 			  struct evfs_session *session,
 			  const struct evfs_context *context);
+/* The same of the run in which the peer last met this replica. */
+bool evfs_session_lost_run(struct evfs_engine *engine,
+			   struct evfs_session *session,
+			   const Evfs__Wire__Hello *hello);
 /* A stream begins: is it the answer that an audit waits for? */
 int evfs_memory_stream_begin(struct evfs_engine *engine,
 			   struct evfs_session *session, bool full,

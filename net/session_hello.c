@@ -67,6 +67,11 @@ void evfs_session_send_hello(struct evfs_engine *engine,
 		hello.members++;
 	hello.seen = evfs_wire_bytes(seen.data, seen.len);
 	hello.auditing = engine->recalling;
+	if (session->peer != NULL) {
+		hello.met_instance = session->peer->report.met.instance;
+		hello.met_epoch = session->peer->report.met.epoch;
+		hello.met_counter = session->peer->report.met.counter;
+	}
 	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_HELLO;
 	envelope.hello = &hello;
 	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
@@ -173,7 +178,8 @@ int evfs_session_hello(struct evfs_engine *engine, struct evfs_session *session,
 	if (r <= 0)
 		return r;
 	r = evfs_wire_get_context(&hello->seen, &context, err);
-	if (r == 0 && evfs_session_amnesia(engine, session, &context))
+	if (r == 0 && (evfs_session_lost_run(engine, session, hello) ||
+		       evfs_session_amnesia(engine, session, &context)))
 		goto out;
 	if (r == 0)
 		r = evfs_wire_get_context(&hello->context, &context, err);
@@ -181,6 +187,7 @@ int evfs_session_hello(struct evfs_engine *engine, struct evfs_session *session,
 		goto out;
 	evfs_engine_hear(engine, hello->clock);
 	session->instance = hello->instance;
+	session->epoch = hello->epoch;
 	session->peer->report.auditing = hello->auditing;
 	evfs_context_fini(&session->assumed);
 	session->assumed = context;
@@ -222,6 +229,13 @@ void evfs_session_activate(struct evfs_engine *engine,
 	peer->last_error[0] = '\0';
 	peer->report.known = true;
 	peer->report.complete = false;
+	peer->report.met = (struct evfs_met){
+		.instance = session->instance,
+		.epoch = session->epoch,
+		.counter = evfs_context_get(
+			&session->assumed,
+			(evfs_actor){ session->node, session->epoch })
+	};
 	evfs_report_take_back(peer, &session->assumed);
 	r = evfs_context_copy(&peer->report.context, &session->assumed);
 	if (r < 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A thread of low priority that drops history beyond its limits and gives the
- * space of unnamed content back, in small steps, so that it never holds the
- * store's lock for long. */
+/* A thread of low priority that drops history beyond its limits, collects what
+ * is removed for good, and gives the space of unnamed content back, in small
+ * steps, so that it never holds the store's lock for long. */
 #include <errno.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "meta/collect.h"
 #include "meta/content.h"
 #include "meta/history.h"
 #include "tools/daemon/daemon.h"
@@ -19,6 +20,7 @@
 #define KEEPER_STEP_BYTES (8u << 20) /* copied a step, then a pause */
 #define KEEPER_STEP_PAUSE_MS 200     /* so about 40 MB/s at the most */
 #define KEEPER_PRUNE_ROWS 500
+#define KEEPER_COLLECT 2048 /* removed objects looked at in a step */
 
 struct evfs_housekeeper {
 	pthread_t thread;
@@ -33,12 +35,14 @@ static bool step(struct evfs_housekeeper *keeper)
 {
 	struct evfs_meta *meta = keeper->daemon->meta;
 	struct evfs_err err = { 0 };
-	bool more_history = false, more_space = false;
+	bool more_history = false, more_space = false, more_dead = false;
 	int rc;
 
 	evfs_meta_lock(meta);
 	rc = evfs_history_prune(meta, KEEPER_PRUNE_ROWS, &more_history, &err);
 	evfs_meta_unlock(meta);
+	if (!rc)
+		rc = evfs_collect_step(meta, KEEPER_COLLECT, &more_dead, &err);
 	if (!rc)
 		rc = evfs_content_reclaim(evfs_meta_content(meta),
 					  KEEPER_STEP_BYTES, &more_space,
@@ -47,7 +51,7 @@ static bool step(struct evfs_housekeeper *keeper)
 		evfs_log(EVFS_LOG_WARN, "housekeeping: err=%s", err.msg);
 		return false;
 	}
-	return more_history || more_space;
+	return more_history || more_space || more_dead;
 }
 
 static void *run(void *arg)

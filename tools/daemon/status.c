@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "meta/collect.h"
 #include "meta/content.h"
 #include "meta/facts.h"
 #include "meta/view.h"
@@ -30,6 +31,7 @@ struct picture {
 	uint64_t conflicts;
 	uint64_t only_here;
 	struct evfs_content_stats content;
+	struct evfs_collect_stats collect;
 };
 
 static int count_conflict(void *arg, const char *plain,
@@ -70,6 +72,7 @@ static int take_picture(struct evfs_daemon *daemon,
 		p->counters[i] = evfs_facts_counter(evfs_meta_facts(meta),
 						    (enum evfs_counter)i);
 	evfs_content_get_stats(evfs_meta_content(meta), &p->content);
+	evfs_collect_get_stats(meta, &p->collect);
 	if (whole) {
 		rc = evfs_view_conflicts(meta, count_conflict, &p->conflicts,
 					 NULL);
@@ -105,7 +108,8 @@ static const char *state_of(const struct picture *p, bool converged)
 	size_t in_sync, connected;
 
 	count_peers(p, &in_sync, &connected);
-	if (p->conflicts || p->content.corrupt || p->engine.audit.diverged)
+	if (p->conflicts || p->content.corrupt || p->engine.audit.diverged ||
+	    p->engine.removed || p->engine.auditing)
 		return "attention";
 	if (converged)
 		return "in-sync";
@@ -159,7 +163,7 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 	return json_pack(
 		"{s:s, s:o, s:s?, s:s, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
 		" s:o, s:{s:i, s:i, s:n, s:i}, s:{s:o, s:o, s:o}, s:s?,"
-		" s:s?, s:o}",
+		" s:s?, s:o, s:b, s:b, s:o}",
 		"name", peer->member.name, "id",
 		node_id_json(peer->member.node), "address",
 		*peer->member.address ? peer->member.address : NULL, "state",
@@ -180,7 +184,10 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 		unsigned_json(peer->convergence_count), "last_error",
 		*peer->last_error ? peer->last_error : NULL, "heard_via",
 		*peer->heard_via ? peer->heard_via : NULL, "protocol",
-		peer->version ? json_integer(peer->version) : json_null());
+		peer->version ? json_integer(peer->version) : json_null(),
+		"auditing", (int)peer->auditing, "audit_due",
+		(int)peer->audit_due, "blocks_collection",
+		unsigned_json(peer->blocks));
 }
 
 static json_t *peers_json(const struct picture *p)
@@ -287,6 +294,28 @@ static json_t *gossip_json(const struct picture *p)
 			 (int)p->engine.health);
 }
 
+/* What was removed and is kept until every member has heard of it. */
+static json_t *collection_json(const struct picture *p)
+{
+	const struct evfs_collect_stats *stats = &p->collect;
+	json_t *blockers = json_array();
+
+	for (size_t i = 0; blockers && i < p->engine.n_peers; i++)
+		if (p->engine.peers[i].blocks &&
+		    json_array_append_new(
+			    blockers,
+			    json_string(p->engine.peers[i].member.name))) {
+			json_decref(blockers);
+			return NULL;
+		}
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "waiting",
+			 unsigned_json(stats->waiting), "objects",
+			 unsigned_json(stats->objects), "links",
+			 unsigned_json(stats->links), "ties",
+			 unsigned_json(stats->ties), "blocked_by", blockers,
+			 "behind", (int)stats->behind);
+}
+
 json_t *evfs_status_json(struct evfs_daemon *daemon,
 			 struct evfs_engine *engine)
 {
@@ -301,7 +330,7 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 		"{s:i, s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o,"
 		" s:{s:i, s:i, s:i, s:i}, s:o,"
 		" s:o, s:{s:i, s:i},"
-		" s:{s:o, s:o, s:o, s:o}}",
+		" s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o}, s:b}",
 		"format", 1, "node", node_json(daemon), "volume",
 		volume_json(daemon, &p), "state", state_of(&p, converged),
 		"converged", (int)converged, "paused", (int)p.engine.paused,
@@ -315,7 +344,11 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 		"objects", unsigned_json(p.content.objects), "bytes",
 		unsigned_json(p.content.bytes), "corrupt",
 		unsigned_json(p.content.corrupt), "missing",
-		unsigned_json(p.content.wanted));
+		unsigned_json(p.content.wanted), "collection",
+		collection_json(&p), "memory", "auditing",
+		(int)p.engine.auditing, "lives",
+		unsigned_json(p.engine.lives), "removed",
+		(int)p.engine.removed);
 	evfs_free(p.engine.peers);
 	return status;
 }

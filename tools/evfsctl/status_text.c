@@ -74,6 +74,15 @@ static void attention_line(const json_t *status, char line[256])
 			 diverged, diverged == 1 ? "" : "s");
 		return;
 	}
+	if (json_is_true(json_object_get(status, "removed"))) {
+		snprintf(line, 256, "ATTENTION removed from the volume");
+		return;
+	}
+	if (json_is_true(at(status, "memory", "auditing"))) {
+		snprintf(line, 256,
+			 "ATTENTION lost memory, audits with members are due");
+		return;
+	}
 	if (corrupt > 0)
 		snprintf(damaged, sizeof(damaged), "%.0f damaged chunk%s%s",
 			 corrupt, corrupt == 1 ? "" : "s",
@@ -156,6 +165,28 @@ static void print_peer(const json_t *peer)
 		printf("  %-16s   %s\n", "", text(peer, "last_error"));
 }
 
+/* Whom an audit waits for, and whom removed objects are kept for. */
+static void print_memory(const json_t *status)
+{
+	const json_t *peers = json_object_get(status, "peers");
+	double waiting = number(status, "collection", "waiting");
+	size_t i, n = 0;
+	json_t *item;
+
+	json_array_foreach (peers, i, item)
+		if (json_is_true(json_object_get(item, "audit_due")))
+			printf("%s%s", n++ ? ", " : "audits are due with ",
+			       text(item, "name"));
+	if (n)
+		printf(" ('evfsctl peer remove' ends the wait)\n");
+	n = 0;
+	json_array_foreach (at(status, "collection", "blocked_by"), i, item)
+		printf("%s%s", n++ ? ", " : "removed files are kept for ",
+		       json_string_value(item));
+	if (n)
+		printf(" (%.0f)\n", waiting);
+}
+
 void evfsctl_print_status(const json_t *status)
 {
 	const json_t *peers = json_object_get(status, "peers");
@@ -176,6 +207,7 @@ void evfsctl_print_status(const json_t *status)
 	if (number(status, "content", "missing") > 0)
 		printf("%.0f files have not arrived whole\n",
 		       number(status, "content", "missing"));
+	print_memory(status);
 	if (!json_array_size(peers))
 		return;
 	printf("\n  %-16s %-8s %-8s %6s %6s %8s %10s %6s %6s/%-6s %s\n", "PEER",
