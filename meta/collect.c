@@ -72,6 +72,14 @@ void evfs_collect_free(struct evfs_meta *meta)
 	meta->collect = NULL;
 }
 
+void evfs_collect_reset(struct evfs_meta *meta)
+{
+	if (meta->collect == NULL)
+		return;
+	meta->collect->running = false;
+	meta->collect->again = true;
+}
+
 int evfs_collect_note(struct evfs_meta *meta, const struct evfs_object *before,
 		      const struct evfs_object *object, struct evfs_err *err)
 {

@@ -49,6 +49,9 @@ int evfs_collect_new(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
 void evfs_collect_free(struct evfs_meta *meta);
 
+/* The facts changed behind its back: it looks at all again. */
+void evfs_collect_reset(struct evfs_meta *meta);
+
 /* For meta/index*.c, meta locked: an object is about to be put in place of
  * `before` (NULL: none). */
 int evfs_collect_note(struct evfs_meta *meta, const struct evfs_object *before,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/collect.h"
 #include "meta/db_schema.h"
 #include "meta/facts_priv.h"
 #include "meta/store.h"
@@ -245,6 +246,7 @@ int evfs_store_load(struct evfs_meta *meta, struct evfs_err *err)
 	if (rc == 0)
 		rc = load_number(meta, "amnesia", false, &amnesia, err);
 	store->amnesia = amnesia != 0;
+	evfs_collect_reset(meta);
 	if (rc == 0)
 		rc = evfs_config_load(meta, err);
 	if (rc == 0)

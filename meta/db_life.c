@@ -106,6 +106,33 @@ int evfs_life_beyond(struct evfs_meta *meta, evfs_actor actor,
 	return 0;
 }
 
+int evfs_life_greatest(struct evfs_meta *meta, evfs_actor actor, uint64_t *ret,
+		       struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int64_t id = evfs_actors_find(&meta->facts->actors, actor);
+	int rc;
+
+	*ret = 0;
+	if (id < 0)
+		return 0;
+	rc = evfs_db_prepare(meta->db,
+			     "SELECT max(dot) FROM dotlog "
+			     "WHERE dot > ?1 AND dot <= ?2",
+			     &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, evfs_key_make((uint64_t)id, 0));
+	sqlite3_bind_int64(stmt, 2,
+			   evfs_key_make((uint64_t)id, EVFS_KEY_COUNTER_MAX));
+	rc = evfs_db_step(meta->db, stmt, err);
+	if (rc < 0)
+		return rc;
+	if (rc > 0 && sqlite3_column_type(stmt, 0) != SQLITE_NULL)
+		*ret = evfs_key_counter(sqlite3_column_int64(stmt, 0));
+	return 0;
+}
+
 /* ---- being alone ----
  * `alone`: the counter at the first start since a member was last met. Whatever
  * was restored since then was restored before that start, so dots up to it
@@ -118,6 +145,7 @@ int evfs_life_note_start(struct evfs_meta *meta, struct evfs_err *err)
 	bool found = false;
 	int rc = evfs_state_get(meta->db, "met", &met, &found, err);
 
+	meta->store->found = meta->store->counter;
 	if (rc == 0)
 		rc = evfs_state_get(meta->db, "alone", &alone, &found, err);
 	if (rc != 0 || (found && met == 0))

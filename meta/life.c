@@ -95,12 +95,40 @@ int evfs_life_is_due(struct evfs_meta *meta, uint64_t node, bool *ret,
 	return rc;
 }
 
+/* All that anybody has of the former lives is here now, and more of them will
+ * never come: what a member held beyond its context, from a stream that was cut
+ * before memory was lost, would otherwise stay beyond all contexts for ever. */
+static int life_close_former(struct evfs_meta *meta, struct evfs_err *err)
+{
+	const struct evfs_actors *actors = &meta->facts->actors;
+	struct evfs_store *store = meta->store;
+	uint64_t greatest;
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < actors->n && rc == 0; i++) {
+		evfs_actor actor = actors->sorted[i].actor;
+
+		if (actor.node != store->actor.node ||
+		    actor.epoch == store->actor.epoch)
+			continue;
+		rc = evfs_life_greatest(meta, actor, &greatest, err);
+		if (rc == 0 && greatest > 0 &&
+		    evfs_context_raise(&store->context, actor, greatest) != 0)
+			rc = evfs_err_set(err, EVFS_ENOMEM,
+					  "context: out of memory");
+	}
+	return rc;
+}
+
 static int life_end(struct evfs_meta *meta, struct evfs_err *err)
 {
 	int rc = evfs_tree_audited(meta, err);
 
 	if (rc == 0)
 		rc = evfs_meta_begin_write(meta, err);
+	if (rc == 0)
+		rc = life_close_former(meta, err);
 	if (rc == 0)
 		rc = evfs_db_exec(meta->db, "DELETE FROM audit", err);
 	if (rc == 0)

@@ -28,6 +28,9 @@ int evfs_life_beyond(struct evfs_meta *meta, evfs_actor actor,
  * before the replica was on its own. */
 int evfs_life_acknowledged(struct evfs_meta *meta, evfs_actor actor,
 			   uint64_t *ret, struct evfs_err *err) EVFS_MUST_USE;
+/* The greatest counter of an actor in any row here, 0: none. */
+int evfs_life_greatest(struct evfs_meta *meta, evfs_actor actor, uint64_t *ret,
+		       struct evfs_err *err) EVFS_MUST_USE;
 /* Takes an actor's counter back in this replica's context, row included. */
 int evfs_life_lower_context(struct evfs_meta *meta, evfs_actor actor,
 			    uint64_t counter, struct evfs_err *err)

@@ -352,6 +352,7 @@ static int renew_locked(struct renewal *renewal, uint32_t epoch,
 		rc = evfs_life_lower_context(meta, renewal->from,
 					     renewal->known, renewal->err);
 	store->counter = used - renewal->known;
+	store->found = store->counter;
 	if (rc == 0 && store->counter > 0 &&
 	    evfs_context_raise(&store->context, store->actor,
 			       store->counter) != 0)

@@ -10,7 +10,8 @@
 #include "meta/store.h"
 
 #define RUNS_MAX 4096 /* kept; of an older one nothing is concluded */
-#define RUN_BYTES 20  /* instance, epoch, counter at its beginning */
+#define RUN_BYTES 20  /* instance, epoch, counter that it found: what the
+                       * run before it had made, without what is skipped */
 
 static int runs_read(struct evfs_meta *meta, struct evfs_buf *ret,
 		     struct evfs_err *err)
@@ -38,7 +39,10 @@ int evfs_life_note_run(struct evfs_meta *meta, uint64_t instance,
 	if (rc == 0) {
 		evfs_be64_write(row, instance);
 		evfs_be32_write(row + 8, store->actor.epoch);
-		evfs_be64_write(row + 12, store->counter);
+		evfs_be64_write(row + 12, store->found != UINT64_MAX ?
+						  store->found :
+						  store->counter);
+		store->found = UINT64_MAX;
 		rc = evfs_state_set_bytes(meta->db, "runs", runs.data,
 					  runs.len + RUN_BYTES, err);
 	}

@@ -81,6 +81,15 @@ void evfs_meta_close(struct evfs_meta *meta);
 int evfs_meta_crash(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* Simulation: an older state is put back in place; noticed: as a start finds
+ * out by itself. In-memory stores only; no handle may be open. */
+struct evfs_backup;
+int evfs_meta_backup(struct evfs_meta *meta, struct evfs_backup **ret,
+		     struct evfs_err *err) EVFS_MUST_USE;
+int evfs_meta_restore(struct evfs_meta *meta, const struct evfs_backup *backup,
+		      bool noticed, struct evfs_err *err) EVFS_MUST_USE;
+void evfs_backup_free(struct evfs_backup *backup);
+
 /* ---- lock, commit ---- */
 
 void evfs_meta_lock(struct evfs_meta *meta);

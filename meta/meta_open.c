@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "meta/collect.h"
 #include "meta/facts.h"
+#include "meta/life.h"
 #include "meta/store.h"
 
 static int store_init_locks(struct evfs_store *store, struct evfs_err *err)
@@ -211,6 +212,8 @@ int evfs_meta_crash(struct evfs_meta *meta, struct evfs_err *err)
 	rc = evfs_store_load(meta, err);
 	if (rc == 0)
 		rc = evfs_store_begin(meta, err);
+	if (rc == 0)
+		rc = evfs_life_note_start(meta, err);
 	if (rc == 0)
 		rc = evfs_store_skip_lease(meta, err);
 	evfs_content_reset(meta);

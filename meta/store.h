@@ -74,6 +74,7 @@ struct evfs_store {
 	struct evfs_context context;  /* of this replica, now */
 	struct evfs_context stored;   /* as in the context table */
 	uint64_t counter;             /* last counter used */
+	uint64_t found;               /* that at the start; UINT64_MAX: told */
 	uint64_t lease;               /* greatest leased, as of the next
 	                               * commit */
 	uint64_t clock;               /* last reading, ns */

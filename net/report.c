@@ -182,6 +182,8 @@ int evfs_report_receive(struct evfs_engine *engine,
 		engine->news++;
 		sample(engine, peer, before, evfs_context_get(&context, actor));
 	}
+	/* what it said meanwhile was not kept */
+	peer->report.unsaved |= peer->report.auditing != report->auditing;
 	peer->report.auditing = report->auditing;
 	peer->report.met.counter = evfs_context_get(
 		&context, (evfs_actor){ session->node,

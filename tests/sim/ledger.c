@@ -100,7 +100,8 @@ static void note(struct sim_replica *r, enum sim_note_kind kind,
 		      sizeof(*ledger->notes)) < 0)
 		abort();
 	ledger->notes[ledger->n++] = (struct sim_note){
-		.kind = kind, .fact = *fact, .by = by, .replica = r->index
+		.kind = kind, .fact = *fact, .by = by, .replica = r->index,
+		.pending = r->unnoticed
 	};
 }
 
@@ -153,6 +154,7 @@ static void add_tx(struct sim_replica *r, struct sim_tx *tx)
 	struct sim_ledger *ledger = &r->sim->ledger;
 
 	tx->replica = r->index;
+	tx->pending = r->unnoticed;
 	if (tx->n < 2) {
 		evfs_free(tx->inos);
 		evfs_free(tx->dots);
@@ -232,6 +234,91 @@ void sim_ledger_crashed(struct sim_replica *r)
 			ledger->txs[i].lost = true;
 }
 
+/* ---- restored backups ---- */
+
+static bool any_covers(struct sim_replica *r, struct sim_snapshot **facts,
+		       struct evfs_context *contexts, evfs_ino ino,
+		       evfs_dot dot)
+{
+	unsigned i;
+
+	for (i = 0; i < r->sim->n; i++)
+		if (evfs_object_covers(find(facts[i], ino), &contexts[i], dot))
+			return true;
+	return false;
+}
+
+void sim_ledger_restored(struct sim_replica *r)
+{
+	struct sim_ledger *ledger = &r->sim->ledger;
+	struct sim_snapshot *facts[SIM_REPLICAS_MAX];
+	struct evfs_context contexts[SIM_REPLICAS_MAX] = { 0 };
+	size_t i;
+
+	for (i = 0; i < r->sim->n; i++) {
+		struct evfs_meta *meta = r->sim->replicas[i].meta;
+
+		facts[i] = sim_snapshot(&r->sim->replicas[i]);
+		evfs_meta_lock(meta);
+		if (evfs_context_copy(&contexts[i], evfs_meta_context(meta)))
+			abort();
+		evfs_meta_unlock(meta);
+	}
+	for (i = 0; i < ledger->n; i++) {
+		struct sim_note *n = &ledger->notes[i];
+
+		if (!any_covers(r, facts, contexts, n->fact.ino, n->by))
+			n->lost = true;
+	}
+	for (i = 0; i < ledger->n_txs; i++) {
+		struct sim_tx *tx = &ledger->txs[i];
+
+		if (!any_covers(r, facts, contexts, tx->inos[0], tx->dots[0]))
+			tx->lost = true;
+	}
+	for (i = 0; i < r->sim->n; i++) {
+		sim_snapshot_free(facts[i]);
+		evfs_context_fini(&contexts[i]);
+	}
+}
+
+void sim_ledger_renewed(struct sim_replica *r, evfs_actor from, uint64_t known)
+{
+	struct sim_ledger *ledger = &r->sim->ledger;
+	evfs_actor to = evfs_meta_actor(r->meta);
+	size_t i, k;
+
+#define RENEW(dot)                                                        \
+	do {                                                              \
+		if (evfs_actor_cmp((dot).actor, from) == 0 &&             \
+		    (dot).counter > known)                                \
+			(dot) = (evfs_dot){ to, (dot).counter - known };  \
+	} while (0)
+	for (i = 0; i < ledger->n; i++) {
+		struct sim_note *n = &ledger->notes[i];
+
+		if (n->replica != r->index || !n->pending)
+			continue;
+		n->pending = false;
+		RENEW(n->fact.ino);
+		RENEW(n->fact.link.dot);
+		RENEW(n->fact.dot);
+		RENEW(n->by);
+	}
+	for (i = 0; i < ledger->n_txs; i++) {
+		struct sim_tx *tx = &ledger->txs[i];
+
+		if (tx->replica != r->index || !tx->pending)
+			continue;
+		tx->pending = false;
+		for (k = 0; k < tx->n; k++) {
+			RENEW(tx->inos[k]);
+			RENEW(tx->dots[k]);
+		}
+	}
+#undef RENEW
+}
+
 /* ---- checking ---- */
 
 struct look {
@@ -275,7 +362,7 @@ static void check_note(const struct look *look, const struct sim_note *note)
 	const struct evfs_object *object = find(look->facts, note->fact.ino);
 	char text[EVFS_DOT_TEXT_SIZE];
 
-	if (!holds(object, &note->fact))
+	if (note->pending || !holds(object, &note->fact))
 		return;
 	evfs_dot_format(note->fact.dot, text);
 	if (note->kind == SIM_ASSERTED && note->lost)
@@ -296,7 +383,7 @@ static void check_tx(const struct look *look, const struct sim_tx *tx)
 {
 	size_t i, known = 0;
 
-	if (tx->lost)
+	if (tx->lost || tx->pending)
 		return;
 	for (i = 0; i < tx->n; i++)
 		known += covers(look, tx->inos[i], tx->dots[i]);
@@ -331,7 +418,7 @@ static bool is_ended(const struct sim_ledger *ledger,
 	for (i = 0; i < ledger->n; i++) {
 		const struct sim_note *n = &ledger->notes[i];
 
-		if (n->kind == SIM_ASSERTED || n->lost ||
+		if (n->kind == SIM_ASSERTED || n->lost || n->pending ||
 		    (n->kind == SIM_DESTROYED && !destroyed_too) ||
 		    n->fact.is_version != fact->is_version ||
 		    !evfs_dot_equal(n->fact.dot, fact->dot) ||
@@ -367,10 +454,12 @@ void sim_ledger_check_final(struct sim_replica *r)
 		    !covers(&look, n->fact.ino, n->fact.dot))
 			sim_fail(r->sim, "P3 %s does not know %s", r->name,
 				 text);
-		/* with its file a version is collected, too */
+		/* with its file a version is collected, too; after a
+		 * restore a dead file may come back as a mere tombstone */
 		if (!holds(object, &n->fact) &&
 		    !is_ended(ledger, &n->fact,
-			      r->sim->forged || object == NULL))
+			      r->sim->forged || object == NULL ||
+				      (!live && r->sim->restores > 0)))
 			sim_fail(r->sim, "P3 %s lost: %s %s", r->name,
 				 n->fact.is_version ? "content" : "name", text);
 		if (holds(object, &n->fact) && n->fact.is_version && !live &&

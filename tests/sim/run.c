@@ -131,7 +131,7 @@ static void switch_power(struct sim *sim)
 
 static void trouble(struct sim *sim)
 {
-	switch (sim_below(sim, 6)) {
+	switch (sim_below(sim, 8)) {
 	case 0:
 	case 1:
 		partition(sim);
@@ -142,6 +142,12 @@ static void trouble(struct sim *sim)
 		break;
 	case 4:
 		switch_power(sim);
+		break;
+	case 5:
+		sim_back_up(&sim->replicas[sim_below(sim, sim->n)]);
+		break;
+	case 6:
+		sim_restore(&sim->replicas[sim_below(sim, sim->n)]);
 		break;
 	default:
 		pause_some(sim);

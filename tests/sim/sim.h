@@ -47,6 +47,11 @@ struct sim_replica {
 	uint64_t counter;    /* own dots used up so far */
 	uint64_t op_counter; /* of the last operation; 0 = none since
 			      * the last crash */
+	struct evfs_backup *backup; /* owned; NULL = none */
+	uint64_t backup_counter;    /* own dots used then */
+	evfs_actor actor;	    /* as last looked at */
+	bool amnesia;		    /* the same */
+	bool unnoticed; /* it was restored, and does not know */
 };
 
 /* A fact that an operation asserted or ended. */
@@ -64,6 +69,8 @@ struct sim_note {
 	unsigned replica;
 	bool durable; /* it was committed */
 	bool lost;    /* it was not, before a crash */
+	bool pending; /* by a replica that does not know that it was
+		       * restored: counts when it has got new dots */
 };
 
 /* The objects of one operation with its dots. */
@@ -72,7 +79,7 @@ struct sim_tx {
 	evfs_dot *dots; /* owned */
 	size_t n;
 	unsigned replica;
-	bool durable, lost;
+	bool durable, lost, pending;
 };
 
 struct sim_ledger {
@@ -91,7 +98,7 @@ struct sim {
 	struct sim_replica replicas[SIM_REPLICAS_MAX];
 	struct sim_ledger ledger;
 	uint64_t tags; /* contents made so far */
-	unsigned ops, failed_ops, crashes, partitions;
+	unsigned ops, failed_ops, crashes, partitions, restores;
 	bool quiet; /* no more operations */
 	bool forge;  /* contexts will be made to claim everything */
 	bool forged; /* and are now: only rows tell what is known */
@@ -127,6 +134,13 @@ uint8_t *sim_content(uint64_t tag, size_t *ret_len);
 void sim_close_handles(struct sim_replica *replica);
 void sim_check_handles(struct sim_replica *replica);
 
+/* ---- restore.c ---- */
+void sim_back_up(struct sim_replica *replica);
+/* Puts the backup back, if there is one. */
+void sim_restore(struct sim_replica *replica);
+/* Follows replicas that take another life, or end an audit. */
+void sim_follow_lives(struct sim *sim);
+
 /* ---- collect.c ---- */
 /* A pass of the collector on one replica, which must show nowhere. */
 void sim_collect(struct sim_replica *replica);
@@ -142,6 +156,11 @@ void sim_ledger_record(struct sim_replica *replica,
 		       struct sim_snapshot *before);
 void sim_ledger_committed(struct sim_replica *replica);
 void sim_ledger_crashed(struct sim_replica *replica);
+/* An older state of the replica is back: what nobody has any more is lost. */
+void sim_ledger_restored(struct sim_replica *replica);
+/* Its pending dots above `known` have got new ones. */
+void sim_ledger_renewed(struct sim_replica *replica, evfs_actor from,
+			uint64_t known);
 /* The properties that hold at any time, and those after convergence. */
 void sim_ledger_check(struct sim_replica *replica);
 void sim_ledger_check_final(struct sim_replica *replica);

@@ -156,6 +156,7 @@ static void open_store(struct sim_replica *replica)
 		(struct evfs_feed_listener){ .ctx = replica,
 					     .durable = on_durable };
 	evfs_feed_add(replica->meta, &replica->listener);
+	replica->actor = evfs_meta_actor(replica->meta);
 }
 
 static void introduce(struct sim *sim, struct sim_replica *to)
@@ -241,6 +242,7 @@ void sim_fini(struct sim *sim)
 		evfs_feed_remove(r->meta, &r->listener);
 		evfs_meta_close(r->meta);
 		evfs_buf_fini(&r->view);
+		evfs_backup_free(r->backup);
 	}
 	evfs_loop_free(sim->loop);
 	sim_ledger_fini(sim);
@@ -259,7 +261,7 @@ void sim_run_until(struct sim *sim, uint64_t time_ns)
 		if (next_ns > time_ns)
 			next_ns = time_ns;
 		while (evfs_loop_step(sim->loop, next_ns))
-			;
+			sim_follow_lives(sim);
 		i = (unsigned)sim_below(sim, sim->n);
 		if (sim->replicas[i].engine != NULL)
 			sim_commit(&sim->replicas[i]);
