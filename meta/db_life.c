@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The rows behind the lives of a replica: audits that are done, how far it had
  * come when it was last on its own, what was made since. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -224,4 +225,57 @@ int evfs_life_lower_context(struct evfs_meta *meta, evfs_actor actor,
 	rc = evfs_db_run(meta->db, stmt, err);
 	evfs_context_fini(&meta->store->stored);
 	return rc;
+}
+
+/* ---- joining again ---- */
+
+static int rejoin_member(struct evfs_meta *meta,
+			 const struct evfs_meta_new *what, struct evfs_err *err)
+{
+	struct evfs_member member = { .node = what->node };
+	bool changed;
+
+	(void)snprintf(member.name, sizeof(member.name), "%s",
+		       what->node_name);
+	(void)snprintf(member.key, sizeof(member.key), "%s", what->public_key);
+	member.stamp_ns = evfs_meta_stamp(meta, 0);
+	return evfs_members_join(meta, &member, &changed, err);
+}
+
+static int rejoin_state(struct evfs_meta *meta,
+			const struct evfs_meta_new *what, struct evfs_err *err)
+{
+	int rc = evfs_state_set(meta->db, "node", what->node, err);
+
+	if (rc == 0)
+		rc = evfs_state_set_bytes(meta->db, "name", what->node_name,
+					  strlen(what->node_name), err);
+	if (rc == 0 && what->listen != NULL)
+		rc = evfs_state_set_bytes(meta->db, "listen", what->listen,
+					  strlen(what->listen), err);
+	if (rc == 0 && what->listen == NULL)
+		rc = evfs_db_exec(meta->db,
+				  "DELETE FROM state WHERE key = 'listen'",
+				  err);
+	return rc == 0 ? evfs_db_exec(meta->db,
+				      "DELETE FROM state WHERE key = 'runs'",
+				      err) :
+			 rc;
+}
+
+int evfs_life_rejoin(struct evfs_meta *meta, const struct evfs_meta_new *what,
+		     struct evfs_err *err)
+{
+	int rc = evfs_store_check_new(what, err);
+
+	if (rc == 0)
+		rc = evfs_meta_begin_write(meta, err);
+	if (rc == 0)
+		rc = rejoin_member(meta, what, err);
+	if (rc == 0)
+		rc = rejoin_state(meta, what, err);
+	if (rc != 0)
+		return rc;
+	meta->store->actor = (evfs_actor){ what->node, 0 };
+	return evfs_life_take_epoch(meta, 0, err);
 }

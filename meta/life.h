@@ -64,6 +64,13 @@ int evfs_life_note_contact(struct evfs_meta *meta, struct evfs_err *err)
 int evfs_life_renew(struct evfs_meta *meta, uint32_t epoch,
 		    uint64_t *ret_renewed, struct evfs_err *err) EVFS_MUST_USE;
 
+/* A store that was removed from its volume joins it again: with another key,
+ * and so as another replica, that holds all that the removed one held. Audits
+ * are due with every member. `what`: as for a new store, path not looked at.
+ * Only without a daemon; close the store after it. */
+int evfs_life_rejoin(struct evfs_meta *meta, const struct evfs_meta_new *what,
+		     struct evfs_err *err) EVFS_MUST_USE;
+
 /* ---- audits ---- */
 
 /* Is an audit with this member due? */

@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "meta/life.h"
 #include "meta/members.h"
 #include "net/net.h"
 #include "tools/evfsctl/evfsctl.h"
@@ -177,16 +178,69 @@ static int check_free(const char *path, struct evfs_err *err)
 	return 0;
 }
 
-/* Writes the members that the inviter told into the new store. */
-static int take_members(const char *path, const struct evfs_member *members,
-			size_t n, struct evfs_err *err)
+static bool is_store(const char *path)
+{
+	evfs_cleanup_free char *db = evfs_asprintf("%s/meta.db", path);
+
+	return db && access(db, F_OK) == 0;
+}
+
+static int open_store(const char *path, struct evfs_meta **ret,
+		      struct evfs_err *err)
 {
 	struct evfs_meta_options options = { .path = path,
 					     .env = evfs_env_system(),
 					     .commit_delay_ms = 5 };
+
+	return evfs_meta_open(&options, ret, err);
+}
+
+/* Is there a store that can join again: of this volume, without a daemon? */
+static int check_again(const char *path, const struct evfs_token *token,
+		       struct evfs_err *err)
+{
+	struct evfs_meta *meta;
+	int rc = open_store(path, &meta, err);
+
+	if (rc)
+		return rc;
+	if (!evfs_hash_equal(evfs_meta_volume(meta), &token->volume))
+		rc = evfs_err_set(err, EVFS_EEXISTS,
+				  "%s: a replica of another volume (choose "
+				  "another place)", path);
+	evfs_meta_close(meta);
+	return rc;
+}
+
+/* An old replica becomes a new one, with all that it holds. */
+static int make_again(const struct evfs_meta_new *what, const char *key_path,
+		      struct evfs_err *err)
+{
+	evfs_cleanup_free char *key = evfs_asprintf("%s/id_ed25519",
+						    what->path);
+	struct evfs_meta *meta;
+	int rc = key ? open_store(what->path, &meta, err) : EVFS_ENOMEM;
+
+	if (rc)
+		return rc;
+	evfs_meta_lock(meta);
+	rc = evfs_life_rejoin(meta, what, err);
+	evfs_meta_unlock(meta);
+	if (!rc)
+		rc = evfs_meta_sync(meta, err);
+	evfs_meta_close(meta);
+	if (!rc && rename(key_path, key))
+		rc = evfs_err_sys(err, errno, "%s", key);
+	return rc ? rc : evfs_io_sync_dir(what->path, err);
+}
+
+/* Writes the members that the inviter told into the new store. */
+static int take_members(const char *path, const struct evfs_member *members,
+			size_t n, struct evfs_err *err)
+{
 	struct evfs_meta *meta;
 	bool changed;
-	int rc = evfs_meta_open(&options, &meta, err);
+	int rc = open_store(path, &meta, err);
 
 	if (rc)
 		return rc;
@@ -201,7 +255,7 @@ static int take_members(const char *path, const struct evfs_member *members,
 }
 
 static int join(const struct evfs_token *token, struct arguments *args,
-		const char *key_path, const char *public_key,
+		const char *key_path, const char *public_key, bool again,
 		struct evfs_err *err)
 {
 	struct evfs_member self = { .node = evfs_node_of_key(public_key) };
@@ -224,7 +278,8 @@ static int join(const struct evfs_token *token, struct arguments *args,
 	rc = evfs_net_join(token, &self, key_path, JOIN_TIMEOUT_MS, args->name,
 			   &members, &n, err);
 	if (!rc)
-		rc = make_store(&what, key_path, err);
+		rc = again ? make_again(&what, key_path, err)
+			   : make_store(&what, key_path, err);
 	if (!rc)
 		rc = take_members(what.path, members, n, err);
 	evfs_free(members);
@@ -239,16 +294,20 @@ int evfsctl_join(const struct evfsctl *ctl, int argc, char **argv)
 	evfs_cleanup_free char *key_path = NULL;
 	char public_key[EVFS_KEY_TEXT_MAX];
 	int code = parse(ctl, argc, argv, 2, &args), rc;
+	bool again;
 
 	if (code >= 0)
 		return code;
 	rc = evfs_token_parse(args.operands[0], &token, &err);
+	again = !rc && is_store(args.operands[1]);
 	if (!rc)
-		rc = check_free(args.operands[1], &err);
+		rc = again ? check_again(args.operands[1], &token, &err)
+			   : check_free(args.operands[1], &err);
 	if (!rc)
 		rc = make_key(args.operands[1], &key_path, public_key, &err);
 	if (!rc)
-		rc = join(&token, &args, key_path, public_key, &err);
+		rc = join(&token, &args, key_path, public_key, again,
+			  &err);
 	if (rc) {
 		if (key_path)
 			unlink(key_path);
