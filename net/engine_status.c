@@ -331,7 +331,7 @@ int evfs_engine_status(struct evfs_engine *engine,
 	}
 	ret->paused = engine->paused;
 	ret->removed = engine->removed;
-	ret->auditing = engine->auditing;
+	ret->auditing = engine->recalling;
 	ret->lives = engine->lives;
 	ret->converged = evfs_engine_verify(engine);
 	ret->verified_wall_s = engine->verified_wall_s;

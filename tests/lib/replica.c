@@ -707,6 +707,21 @@ static int tell_report(struct test_replica *to, struct test_replica *from)
 	return rc;
 }
 
+int test_without(struct test_replica *replica, const char *name)
+{
+	struct evfs_member member;
+	int rc;
+
+	evfs_meta_lock(replica->meta);
+	rc = evfs_members_by_name(replica->meta, name, &member,
+				  &replica->err);
+	if (rc == 0)
+		rc = evfs_members_remove(replica->meta, member.node,
+					 &replica->err);
+	evfs_meta_unlock(replica->meta);
+	return rc;
+}
+
 int test_collect(struct test_replica *replica)
 {
 	bool more = true;

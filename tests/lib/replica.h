@@ -104,6 +104,8 @@ int test_rm_rf(struct test_replica *replica, const char *path);
 /* A delta exchange; cut < 0: complete, else the line goes dead after that many
  * groups. */
 int test_delta(struct test_replica *to, struct test_replica *from, long cut);
+/* This member does not play: it is removed, so nobody waits for it. */
+int test_without(struct test_replica *replica, const char *name);
 /* A whole pass of the collector. An exchange tells both sides what the other
  * has on disk. */
 int test_collect(struct test_replica *replica);

@@ -419,6 +419,19 @@ static void print_steps(const struct play *play)
 	}
 }
 
+/* Members that do not play would be waited for. */
+static void drop_absent(struct play *play)
+{
+	static const char *const all[] = { "A", "B", "C", "D" };
+	size_t i, k;
+
+	for (i = 0; i < 4; i++)
+		for (k = 0; by_name(play, all[i]) == NULL && k < play->n; k++)
+			if (test_without(&play->replicas[k], all[i]) != 0)
+				complain(play, "members",
+					 play->replicas[k].err.msg);
+}
+
 int evfs_scenario_play(const json_t *scenario, FILE *out)
 {
 	struct play play = { .scenario = scenario, .out = out };
@@ -430,6 +443,7 @@ int evfs_scenario_play(const json_t *scenario, FILE *out)
 	json_array_foreach(names, i, name)
 		test_replica_open(&play.replicas[play.n++], &play.world,
 				  json_string_value(name));
+	drop_absent(&play);
 	json_array_foreach(json_object_get(scenario, "steps"), i, step)
 		play_step(&play, step, json_array_get(refused, i));
 	check_all(&play);

@@ -454,12 +454,10 @@ void sim_ledger_check_final(struct sim_replica *r)
 		    !covers(&look, n->fact.ino, n->fact.dot))
 			sim_fail(r->sim, "P3 %s does not know %s", r->name,
 				 text);
-		/* with its file a version is collected, too; after a
-		 * restore a dead file may come back as a mere tombstone */
+		/* with its file a version is collected, too; and where a
+		 * member has collected already, it comes back empty */
 		if (!holds(object, &n->fact) &&
-		    !is_ended(ledger, &n->fact,
-			      r->sim->forged || object == NULL ||
-				      (!live && r->sim->restores > 0)))
+		    !is_ended(ledger, &n->fact, r->sim->forged || !live))
 			sim_fail(r->sim, "P3 %s lost: %s %s", r->name,
 				 n->fact.is_version ? "content" : "name", text);
 		if (holds(object, &n->fact) && n->fact.is_version && !live &&
