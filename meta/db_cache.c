@@ -76,6 +76,15 @@ static void cache_take(struct evfs_facts *facts, struct evfs_cached *cached)
 	cache_unlink(facts, cached);
 }
 
+struct evfs_cached *evfs_cache_take(struct evfs_facts *facts, uint64_t id)
+{
+	struct evfs_cached *cached = evfs_cache_get(facts, id);
+
+	if (cached != NULL)
+		cache_take(facts, cached);
+	return cached;
+}
+
 int evfs_cache_add(struct evfs_facts *facts, uint64_t id,
 		   struct evfs_object *object, size_t row_len)
 {
@@ -157,13 +166,9 @@ int evfs_cache_replace(struct evfs_facts *facts, struct evfs_cached *was,
 void evfs_cache_restore(struct evfs_facts *facts, uint64_t id,
 			struct evfs_cached *was)
 {
-	struct evfs_cached *is = evfs_cache_get(facts, id);
 	int rc;
 
-	if (is != NULL) {
-		cache_take(facts, is);
-		evfs_cache_bury(facts, is);
-	}
+	evfs_cache_bury(facts, evfs_cache_take(facts, id));
 	if (was == NULL)
 		return;
 	/* It was in there: there are buckets, and more are not needed. */

@@ -7,32 +7,35 @@
 
 /* ---- what an object's rows are ---- */
 
+/* unsealed: made on this replica, its first version is to come. */
 static bool grave_is_hidden(const struct evfs_object *object,
-			    const struct evfs_link *link)
+			    const struct evfs_link *link, bool unsealed)
 {
 	return link->alive.n == 0 ||
-	       (object->kind == EVFS_KIND_FILE && object->n_versions == 0);
+	       (object->kind == EVFS_KIND_FILE && object->n_versions == 0 &&
+		!unsealed);
 }
 
-static size_t grave_count(const struct evfs_object *object)
+static size_t grave_count(const struct evfs_object *object, bool unsealed)
 {
 	size_t n = 0;
 	size_t i;
 
 	for (i = 0; object != NULL && i < object->n_links; i++)
-		n += grave_is_hidden(object, &object->links[i]);
+		n += grave_is_hidden(object, &object->links[i], unsealed);
 	return n == 0 && object != NULL && object->n_ties > 0 ? 1 : n;
 }
 
 /* Parents in the order of the links; at least grave_count() places. */
-static void grave_parents(const struct evfs_object *object, evfs_ino *ret)
+static void grave_parents(const struct evfs_object *object, bool unsealed,
+			  evfs_ino *ret)
 {
 	size_t n = 0;
 	size_t i;
 
 	ret[0] = EVFS_INO_NONE;
 	for (i = 0; object != NULL && i < object->n_links; i++)
-		if (grave_is_hidden(object, &object->links[i]))
+		if (grave_is_hidden(object, &object->links[i], unsealed))
 			ret[n++] = object->links[i].place.parent;
 }
 
@@ -72,15 +75,15 @@ static int grave_add(struct evfs_facts *facts, int64_t key, evfs_ino parent,
 /* Parents of both states, one behind the other, in memory of the caller. */
 static evfs_ino *grave_both(const struct evfs_object *before, size_t n_before,
 			    const struct evfs_object *object, size_t n,
-			    evfs_ino *some, size_t n_some)
+			    bool unsealed, evfs_ino *some, size_t n_some)
 {
 	evfs_ino *both = some;
 
 	if (n_before + n + 2 > n_some)
 		both = evfs_calloc(n_before + n + 2, sizeof(*both));
 	if (both != NULL) {
-		grave_parents(before, both);
-		grave_parents(object, both + n_before + 1);
+		grave_parents(before, unsealed, both);
+		grave_parents(object, unsealed, both + n_before + 1);
 	}
 	return both;
 }
@@ -97,20 +100,27 @@ int evfs_graves_update(struct evfs_facts *facts,
 		       const struct evfs_object *object, bool *ret_added,
 		       struct evfs_err *err)
 {
-	size_t n_before = grave_count(before), n = grave_count(object), i;
+	const struct evfs_object *first = before != NULL ? before : object;
 	evfs_ino some[16], *both, *now;
+	bool unsealed = false;
+	size_t n_before, n, i;
 	int64_t key = 0;
-	int rc;
+	int rc = 0;
 
 	*ret_added = false;
-	if (n_before == 0 && n == 0)
-		return 0;
-	both = grave_both(before, n_before, object, n, some, 16);
+	if (first->kind == EVFS_KIND_FILE && first->n_versions == 0)
+		rc = evfs_facts_is_unsealed(facts, first->ino, &unsealed, err);
+	n_before = grave_count(before, unsealed);
+	n = grave_count(object, unsealed);
+	if (rc != 0 || (n_before == 0 && n == 0))
+		return rc;
+	both = grave_both(before, n_before, object, n, unsealed, some, 16);
 	if (both == NULL)
 		return evfs_err_set(err, EVFS_ENOMEM, "graves: out of memory");
 	now = both + n_before + 1;
-	rc = evfs_facts_key(facts, (object != NULL ? object : before)->ino,
-			    true, &key, err);
+	rc = evfs_meta_begin_write(facts->meta, err);
+	if (rc == 0)
+		rc = evfs_facts_key(facts, first->ino, true, &key, err);
 	rc = rc < 0 ? rc : 0;
 	if (rc == 0 && (n != n_before || !grave_same(both, now, n))) {
 		if (n_before > 0)
@@ -126,7 +136,11 @@ int evfs_graves_update(struct evfs_facts *facts,
 
 int evfs_graves_clear(struct evfs_facts *facts, struct evfs_err *err)
 {
-	return evfs_db_exec(facts->meta->db, "DELETE FROM grave", err);
+	int rc = evfs_meta_begin_write(facts->meta, err);
+
+	return rc != 0 ? rc :
+			 evfs_db_exec(facts->meta->db, "DELETE FROM grave",
+				      err);
 }
 
 /* ---- looking ---- */
@@ -201,16 +215,19 @@ static int remove_rows(struct evfs_facts *facts, const char *sql, int64_t key,
 	return evfs_db_run(facts->meta->db, stmt, err);
 }
 
+/* Those dotlog rows that are in the database. */
 static int remove_log(struct evfs_facts *facts, int64_t key,
-		      const struct evfs_object *object, struct evfs_err *err)
+		      const struct evfs_cached *cached, struct evfs_err *err)
 {
+	const struct evfs_log_row *rows =
+		cached->dirty ? cached->rows : cached->object->log;
+	size_t n = cached->dirty ? cached->n_rows : cached->object->n_log;
 	size_t i;
 	int rc = 0;
 
-	for (i = 0; i < object->n_log && rc == 0; i++) {
+	for (i = 0; i < n && rc == 0; i++) {
 		evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-		evfs_dot dot = { object->log[i].actor,
-				 object->log[i].counter };
+		evfs_dot dot = { rows[i].actor, rows[i].counter };
 		int64_t row = 0;
 
 		rc = evfs_facts_key(facts, dot, true, &row, err);
@@ -233,6 +250,7 @@ int evfs_facts_remove_object(struct evfs_facts *facts,
 			     struct evfs_err *err)
 {
 	struct evfs_undo undo = { 0 };
+	const struct evfs_object *stored;
 	int64_t key = 0;
 	int rc = evfs_meta_begin_write(facts->meta, err);
 
@@ -240,10 +258,15 @@ int evfs_facts_remove_object(struct evfs_facts *facts,
 		rc = evfs_facts_key(facts, object->ino, true, &key, err);
 	if (rc < 0)
 		return rc;
-	undo.id = (uint64_t)key;
-	rc = evfs_facts_note_undo(facts, &undo, err);
+	rc = evfs_facts_get(facts, object->ino, &stored, err);
 	if (rc == 0)
-		rc = remove_log(facts, key, object, err);
+		rc = evfs_facts_reserve_undo(facts, err);
+	if (rc != 0 || stored == NULL)
+		return rc;
+	undo.id = (uint64_t)key;
+	undo.was = evfs_cache_take(facts, undo.id);
+	evfs_facts_note_undo(facts, &undo);
+	rc = remove_log(facts, key, undo.was, err);
 	if (rc == 0)
 		rc = grave_remove(facts, key, err);
 	if (rc == 0 && object->kind == EVFS_KIND_DIR)
@@ -251,6 +274,5 @@ int evfs_facts_remove_object(struct evfs_facts *facts,
 	if (rc == 0)
 		rc = remove_rows(facts, "DELETE FROM object WHERE id = ?1",
 				 key, err);
-	evfs_cache_remove(facts, (uint64_t)key);
 	return rc;
 }

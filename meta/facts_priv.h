@@ -151,6 +151,8 @@ int evfs_cache_add(struct evfs_facts *facts, uint64_t id,
 int evfs_cache_replace(struct evfs_facts *facts, struct evfs_cached *was,
 		       uint64_t id, struct evfs_object *object, size_t bytes)
 	EVFS_MUST_USE;
+/* Out of the cache: the caller's. NULL: it is not in it. */
+struct evfs_cached *evfs_cache_take(struct evfs_facts *facts, uint64_t id);
 /* Takes out what is there and puts `was` back (NULL: nothing). */
 void evfs_cache_restore(struct evfs_facts *facts, uint64_t id,
 			struct evfs_cached *was);
