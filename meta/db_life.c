@@ -50,11 +50,13 @@ int evfs_life_objects(struct evfs_meta *meta, int64_t *cursor, evfs_ino *ret,
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
 	size_t n = 0;
-	int rc = evfs_db_prepare(meta->db,
-				 "SELECT id FROM object WHERE id > ?1 "
-				 "ORDER BY id",
-				 &stmt, err);
+	int rc = evfs_facts_flush_objects(meta->facts, err);
 
+	if (rc == 0)
+		rc = evfs_db_prepare(meta->db,
+				     "SELECT id FROM object WHERE id > ?1 "
+				     "ORDER BY id",
+				     &stmt, err);
 	if (rc != 0)
 		return rc;
 	sqlite3_bind_int64(stmt, 1, *cursor);
@@ -83,10 +85,13 @@ int evfs_life_beyond(struct evfs_meta *meta, evfs_actor actor,
 	*ret_n = 0;
 	if (id < 0)
 		return 0;
-	rc = evfs_db_prepare(meta->db,
-			     "SELECT object, dot FROM dotlog "
-			     "WHERE dot > ?1 AND dot <= ?2 ORDER BY dot",
-			     &stmt, err);
+	rc = evfs_facts_flush_objects(meta->facts, err);
+	if (rc == 0)
+		rc = evfs_db_prepare(
+			meta->db,
+			"SELECT object, dot FROM dotlog "
+			"WHERE dot > ?1 AND dot <= ?2 ORDER BY dot",
+			&stmt, err);
 	if (rc != 0)
 		return rc;
 	sqlite3_bind_int64(stmt, 1, evfs_key_make((uint64_t)id, *counter));
@@ -117,10 +122,12 @@ int evfs_life_greatest(struct evfs_meta *meta, evfs_actor actor, uint64_t *ret,
 	*ret = 0;
 	if (id < 0)
 		return 0;
-	rc = evfs_db_prepare(meta->db,
-			     "SELECT max(dot) FROM dotlog "
-			     "WHERE dot > ?1 AND dot <= ?2",
-			     &stmt, err);
+	rc = evfs_facts_flush_objects(meta->facts, err);
+	if (rc == 0)
+		rc = evfs_db_prepare(meta->db,
+				     "SELECT max(dot) FROM dotlog "
+				     "WHERE dot > ?1 AND dot <= ?2",
+				     &stmt, err);
 	if (rc != 0)
 		return rc;
 	sqlite3_bind_int64(stmt, 1, evfs_key_make((uint64_t)id, 0));

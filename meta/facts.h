@@ -49,6 +49,12 @@ int evfs_facts_put_object(struct evfs_facts *facts,
 			  struct evfs_object *object, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* Writes objects that wait for the commit now: before SQL reads their rows on
+ * this connection. All or nothing. Not between save and release once objects
+ * were put there. */
+int evfs_facts_flush_objects(struct evfs_facts *facts, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* All objects, in ino order, for the reference view, dump and checks. The
  * callback borrows; a non-zero return stops and is returned. Not between save
  * and release with objects put there. */

@@ -110,10 +110,6 @@ int evfs_facts_load(struct evfs_facts *facts, struct evfs_err *err)
 /* Writes what is kept in memory into the open transaction. */
 int evfs_facts_flush(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
-/* The objects alone: before SQL reads their rows on this connection. All or
- * nothing. Not between save and release with objects put there. */
-int evfs_facts_flush_objects(struct evfs_facts *facts, struct evfs_err *err)
-	EVFS_MUST_USE;
 
 /* The key of a dot. 1: *ret; 0: nothing has this key (its actor is unknown),
  * only where create is false; negative: an error. */

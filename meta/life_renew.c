@@ -281,8 +281,8 @@ static int renew_batch(struct renewal *renewal, const evfs_ino *inos, size_t n)
 			evfs_object_free(objects[--n_objects]);
 		return rc;
 	}
-	return evfs_index_put(renewal->meta, objects, n_objects,
-			      EVFS_FEED_REMOTE, renewal->err);
+	return evfs_index_put_within(renewal->meta, objects, n_objects,
+				     EVFS_FEED_REMOTE, renewal->err);
 }
 
 static int list_add(struct evfs_inolist *list, const evfs_ino *inos, size_t n)
@@ -340,9 +340,11 @@ static int renew_locked(struct renewal *renewal, uint32_t epoch,
 	struct evfs_meta *meta = renewal->meta;
 	struct evfs_store *store = meta->store;
 	uint64_t used = store->counter;
-	int rc = evfs_life_acknowledged(meta, renewal->from, &renewal->known,
-					renewal->err);
+	int rc = evfs_meta_begin_write(meta, renewal->err);
 
+	if (rc == 0)
+		rc = evfs_life_acknowledged(meta, renewal->from,
+					    &renewal->known, renewal->err);
 	if (rc == 0)
 		rc = evfs_life_take_epoch(meta, epoch, renewal->err);
 	renewal->to = store->actor;
@@ -371,8 +373,6 @@ static void undo(struct renewal *renewal, uint64_t counter, uint64_t lease,
 	struct evfs_store *store = renewal->meta->store;
 	struct evfs_context now = store->context;
 
-	evfs_facts_rollback(renewal->meta->facts);
-	evfs_content_reset(renewal->meta);
 	store->actor = renewal->from;
 	store->counter = counter;
 	store->lease = lease;
@@ -395,15 +395,16 @@ int evfs_life_renew(struct evfs_meta *meta, uint32_t epoch,
 	*ret_renewed = 0;
 	if (rc == 0 && evfs_context_copy(&context, &store->context) != 0)
 		rc = evfs_err_set(err, EVFS_ENOMEM, "renewal: out of memory");
+	if (rc == 0) /* what is to be renewed is looked up in the rows */
+		rc = evfs_facts_flush_objects(meta->facts, err);
 	if (rc == 0)
-		rc = evfs_facts_save(meta->facts, err);
+		rc = evfs_index_begin(meta, err);
 	if (rc != 0) {
 		evfs_context_fini(&context);
 		return rc;
 	}
 	rc = renew_locked(&renewal, epoch, ret_renewed);
-	if (rc == 0)
-		rc = evfs_facts_release(meta->facts, err);
+	rc = evfs_index_end(meta, rc, err);
 	if (rc == 0)
 		evfs_tree_renew(meta, renew_dot, &renewal);
 	else

@@ -69,7 +69,8 @@ END_TEST
 
 /* ---- random states ---- */
 
-static void change(struct world *world, evfs_ino *inos, size_t i)
+/* within: of a step that is begun. */
+static void change(struct world *world, evfs_ino *inos, size_t i, bool within)
 {
 	enum evfs_kind kind = i < DIRS	? EVFS_KIND_DIR :
 			      i % 3 == 0 ? EVFS_KIND_FIFO :
@@ -92,7 +93,12 @@ static void change(struct world *world, evfs_ino *inos, size_t i)
 	if (kind == EVFS_KIND_FILE && below(2) == 0)
 		(void)world_version(world, object, 1 + below(3),
 				    below(2) == 0 ? "x" : "y");
-	world_put(world, object);
+	if (within)
+		ck_assert_int_eq(evfs_index_put_within(world->meta, &object, 1,
+						       EVFS_FEED_REMOTE, NULL),
+				 0);
+	else
+		world_put(world, object);
 }
 
 START_TEST(random_changes)
@@ -105,18 +111,20 @@ START_TEST(random_changes)
 	for (size_t i = 0; i < OBJECTS; i++)
 		inos[i] = world_dot(&world, 1 + below(3));
 	for (unsigned step = 0; step < 400; step++) {
-		struct evfs_facts *facts = evfs_meta_facts(world.meta);
 		bool undone = below(4) == 0;
 
 		if (undone)
-			ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
+			ck_assert_int_eq(evfs_index_begin(world.meta, NULL),
+					 0);
 		for (size_t n = below(4) + 1; n > 0; n--)
-			change(&world, inos, below(OBJECTS));
+			change(&world, inos, below(OBJECTS), undone);
+		if (undone)
+			ck_assert_int_eq(evfs_index_end(world.meta, EVFS_EIO,
+							NULL),
+					 EVFS_EIO);
 		if (below(40) == 0)
 			ck_assert_int_eq(evfs_index_rebuild(world.meta, NULL),
 					 0);
-		if (undone)
-			evfs_facts_rollback(facts);
 		if (below(8) == 0)
 			check_world(&world);
 	}

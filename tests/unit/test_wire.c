@@ -294,7 +294,7 @@ START_TEST(round_trip)
 		ck_assert_uint_eq(frame.len, again.len);
 		evfs_wire_free(back);
 	}
-	ck_assert_uint_eq(i, 11);
+	ck_assert_uint_eq(i, 13);
 	evfs_buf_fini(&frame);
 	evfs_buf_fini(&again);
 }
