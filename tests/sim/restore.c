@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 
+#include "meta/content.h"
 #include "meta/members.h"
 #include "tests/sim/sim.h"
 
@@ -79,13 +80,31 @@ static void look(struct sim_replica *r)
 	r->op_counter = 0;
 }
 
+/* Content that has not arrived anywhere would be lost with its only holder. */
+static bool any_wants(struct sim *sim)
+{
+	struct evfs_content_stats stats;
+	unsigned i;
+
+	for (i = 0; i < sim->n; i++) {
+		struct evfs_meta *meta = sim->replicas[i].meta;
+
+		evfs_meta_lock(meta);
+		evfs_content_get_stats(evfs_meta_content(meta), &stats);
+		evfs_meta_unlock(meta);
+		if (stats.wanted > 0)
+			return true;
+	}
+	return false;
+}
+
 void sim_restore(struct sim_replica *r)
 {
 	struct sim *sim = r->sim;
 	struct evfs_err err = { 0 };
 	bool noticed = sim_chance(sim, 50);
 
-	if (r->backup == NULL || any_unnoticed(sim))
+	if (r->backup == NULL || any_unnoticed(sim) || any_wants(sim))
 		return;
 	if (!noticed && !all_can_tell(r))
 		noticed = true;

@@ -302,6 +302,48 @@ START_TEST(copied)
 }
 END_TEST
 
+static void shell(const char *format, const char *from, const char *to)
+{
+	char *command = evfs_asprintf(format, from, to);
+
+	ck_assert_ptr_nonnull(command);
+	ck_assert_int_eq(system(command), 0);
+	evfs_free(command);
+}
+
+/* An older database is written over the newer one: the same file, by its number
+ * and its birth, but another hand was there. chmod and link are no such hand. */
+START_TEST(written_over)
+{
+	struct evfs_meta *meta = store_create(store, 0);
+	char *old = store_path(dir, "old.db");
+	evfs_actor first = evfs_meta_actor(meta);
+
+	evfs_meta_close(meta);
+	shell("cp -a '%s/meta.db' '%s'", store, old);
+	meta = store_open(store);
+	store_put_symlink(meta, "a");
+	evfs_meta_close(meta);
+	shell("chmod 640 '%1$s/meta.db' && ln '%1$s/meta.db' '%2$s.link'",
+	      store, old);
+	meta = store_open(store);
+	ck_assert_uint_eq(evfs_meta_actor(meta).epoch, first.epoch);
+	ck_assert(!evfs_meta_has_amnesia(meta));
+	evfs_meta_close(meta);
+	shell("cp -a '%s' '%s/meta.db'", old, store);
+	shell("chmod 640 '%s/meta.db'; true '%s'", store, store);
+	meta = store_open(store);
+	ck_assert_uint_gt(evfs_meta_actor(meta).epoch, first.epoch);
+	ck_assert(evfs_meta_has_amnesia(meta));
+	first = evfs_meta_actor(meta);
+	evfs_meta_close(meta);
+	meta = store_open(store); /* once */
+	ck_assert_uint_eq(evfs_meta_actor(meta).epoch, first.epoch);
+	evfs_meta_close(meta);
+	evfs_free(old);
+}
+END_TEST
+
 /* A copy of a store that ended uncleanly must not claim its leased counters. */
 START_TEST(copied_after_crash)
 {
@@ -442,6 +484,7 @@ int main(void)
 	tcase_add_test(tcase, refusals);
 	tcase_add_test(tcase, damaged_page);
 	tcase_add_test(tcase, copied);
+	tcase_add_test(tcase, written_over);
 	tcase_add_test(tcase, copied_after_crash);
 	tcase_add_test(tcase, killed);
 	tcase_add_test(tcase, crash_in_memory);
