@@ -400,6 +400,9 @@ void sim_ledger_check(struct sim_replica *r)
 	struct look look;
 	size_t i;
 
+	/* its context claims dots that it has lost, until a member tells */
+	if (r->unnoticed)
+		return;
 	look_open(r, &look);
 	for (i = 0; i < ledger->n; i++)
 		check_note(&look, &ledger->notes[i]);
