@@ -6,53 +6,20 @@
 #include "meta/collect.h"
 
 #include "base/mem.h"
+#include "meta/collect_priv.h"
 #include "meta/facts.h"
 #include "meta/graves.h"
-#include "meta/members.h"
 #include "meta/store.h"
 #include "meta/tree.h"
 
 #define STRETCH 64    /* objects looked at under one lock */
 #define GROUP_MAX 128 /* objects that go only together */
 
-struct blocker {
-	uint64_t node;
-	uint64_t objects; /* that its report does not cover */
-};
-
-struct evfs_collect {
-	struct evfs_collect_stats stats;
-	struct blocker *blockers; /* owned; of the last pass */
-	size_t n_blockers;
-	uint64_t noted; /* objects that got something to collect */
-
-	/* The pass that runs, or ran last. */
-	bool running;
-	int64_t cursor;
-	uint64_t began_noted;      /* `noted` when it began */
-	struct evfs_context began; /* what every member covered then */
-	bool began_ready;          /* conditions 1 and 2 could hold then */
-	uint64_t waiting;          /* counted so far */
-	uint64_t began_done;       /* collected before it */
-	bool again; /* something went, and more may go after it */
-};
-
 static uint64_t collect_done(const struct evfs_collect *collect)
 {
 	return collect->stats.objects + collect->stats.links +
 	       collect->stats.ties;
 }
-
-/* What the members say, at one moment. */
-struct reports {
-	struct evfs_member *members; /* owned; not removed, without this one */
-	struct evfs_context *contexts; /* owned; of each of them */
-	struct blocker *blockers;      /* owned; of each of them */
-	size_t n;
-	struct evfs_context all; /* what every one and this replica covers */
-	bool ready;              /* condition 2 holds, no audit is due */
-	bool behind;             /* it does not */
-};
 
 int evfs_collect_new(struct evfs_meta *meta, struct evfs_err *err)
 {
@@ -91,82 +58,12 @@ int evfs_collect_note(struct evfs_meta *meta, const struct evfs_object *before,
 	return rc;
 }
 
-/* ---- what every member covers ---- */
-
-static void reports_fini(struct reports *reports)
-{
-	size_t i;
-
-	for (i = 0; reports->contexts != NULL && i < reports->n; i++)
-		evfs_context_fini(&reports->contexts[i]);
-	evfs_context_fini(&reports->all);
-	evfs_free(reports->contexts);
-	evfs_free(reports->blockers);
-	evfs_free(reports->members);
-	*reports = (struct reports){ 0 };
-}
-
-/* The meet: of each actor the least counter. */
-static int reports_meet(struct evfs_meta *meta, struct reports *reports)
-{
-	const struct evfs_context *own = &meta->store->context;
-	size_t i, k;
-	int rc = 0;
-
-	for (i = 0; i < own->n && rc == 0; i++) {
-		uint64_t least = own->rows[i].counter;
-
-		for (k = 0; k < reports->n; k++) {
-			uint64_t theirs = evfs_context_get(
-				&reports->contexts[k], own->rows[i].actor);
-
-			if (theirs < least)
-				least = theirs;
-		}
-		if (least > 0)
-			rc = evfs_context_raise(&reports->all,
-						own->rows[i].actor, least);
-	}
-	return rc;
-}
-
-static int reports_read(struct evfs_meta *meta, struct reports *reports,
-			struct evfs_err *err)
-{
-	size_t i;
-	int rc = evfs_members_list(meta, false, &reports->members,
-				   &reports->n, err);
-
-	if (rc != 0)
-		return rc;
-	reports->contexts =
-		evfs_calloc(reports->n, sizeof(*reports->contexts));
-	reports->blockers =
-		evfs_calloc(reports->n, sizeof(*reports->blockers));
-	if (reports->contexts == NULL || reports->blockers == NULL)
-		return evfs_err_set(err, EVFS_ENOMEM, "collect: out of memory");
-	reports->ready = !meta->store->amnesia;
-	for (i = 0; i < reports->n && rc == 0; i++) {
-		reports->blockers[i].node = reports->members[i].node;
-		rc = evfs_members_report(meta, reports->members[i].node,
-					 &reports->contexts[i], err);
-		if (rc == 0 && !evfs_context_contains(&meta->store->context,
-						      &reports->contexts[i]))
-			reports->behind = true;
-	}
-	if (reports->behind)
-		reports->ready = false;
-	if (rc == 0 && reports_meet(meta, reports) != 0)
-		rc = evfs_err_set(err, EVFS_ENOMEM, "collect: out of memory");
-	return rc;
-}
-
 /* ---- one object ---- */
 
 struct pass {
 	struct evfs_meta *meta;
 	struct evfs_collect *collect;
-	struct reports reports;
+	struct evfs_reports reports;
 	struct evfs_err *err;
 };
 
@@ -509,7 +406,7 @@ static int pass_begin(struct pass *pass)
 static void keep_blockers(struct pass *pass)
 {
 	struct evfs_collect *collect = pass->collect;
-	struct blocker *mine = pass->reports.blockers;
+	struct evfs_blocker *mine = pass->reports.blockers;
 	size_t i, k;
 
 	for (i = 0; i < pass->reports.n; i++)
@@ -541,7 +438,7 @@ static int stretch(struct evfs_meta *meta, bool *ret_more,
 	struct pass pass = { .meta = meta, .collect = meta->collect,
 			     .err = err };
 	bool end = false;
-	int rc = reports_read(meta, &pass.reports, err);
+	int rc = evfs_collect_reports_read(meta, &pass.reports, err);
 
 	if (rc == 0 && !pass.collect->running)
 		rc = pass_begin(&pass);
@@ -555,7 +452,7 @@ static int stretch(struct evfs_meta *meta, bool *ret_more,
 			pass_end(&pass);
 		*ret_more = pass.collect->running || pass.collect->again;
 	}
-	reports_fini(&pass.reports);
+	evfs_collect_reports_fini(&pass.reports);
 	return rc;
 }
 

@@ -458,9 +458,12 @@ void sim_ledger_check_final(struct sim_replica *r)
 			sim_fail(r->sim, "P3 %s does not know %s", r->name,
 				 text);
 		/* with its file a version is collected, too; and where a
-		 * member has collected already, it comes back empty */
+		 * member has collected already, it comes back empty, or,
+		 * brought back by a restored replica, with its new content */
 		if (!holds(object, &n->fact) &&
-		    !is_ended(ledger, &n->fact, r->sim->forged || !live))
+		    !is_ended(ledger, &n->fact,
+			      r->sim->forged || !live ||
+				      r->sim->restores > 0))
 			sim_fail(r->sim, "P3 %s lost: %s %s", r->name,
 				 n->fact.is_version ? "content" : "name", text);
 		if (holds(object, &n->fact) && n->fact.is_version && !live &&

@@ -108,6 +108,7 @@ void sim_restore(struct sim_replica *r)
 		return;
 	if (!noticed && !all_can_tell(r))
 		noticed = true;
+	sim->restores++;
 	sim_trace(sim, "restore %s%s", r->name, noticed ? "" : " unnoticed");
 	sim_close_handles(r);
 	if (r->engine != NULL) {

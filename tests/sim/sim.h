@@ -98,7 +98,7 @@ struct sim {
 	struct sim_replica replicas[SIM_REPLICAS_MAX];
 	struct sim_ledger ledger;
 	uint64_t tags; /* contents made so far */
-	unsigned ops, failed_ops, crashes, partitions;
+	unsigned ops, failed_ops, crashes, partitions, restores;
 	bool quiet; /* no more operations */
 	bool forge;  /* contexts will be made to claim everything */
 	bool forged; /* and are now: only rows tell what is known */
