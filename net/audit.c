@@ -350,10 +350,12 @@ static bool is_worth(struct evfs_engine *engine, uint64_t now_ns)
 {
 	const struct evfs_auditing *all = &engine->auditing;
 	const struct evfs_peer *peer;
+	uint64_t since_ns = all->ended_ns > 0 ? all->ended_ns :
+						engine->started_ns;
 
 	if (all->ended_ns > 0 && evfs_hash_equal(&all->root, &engine->root))
 		return false;
-	if (now_ns - all->ended_ns > 10 * all->interval_ns)
+	if (now_ns - since_ns > 10 * all->interval_ns)
 		return true;
 	for (peer = engine->peers; peer != NULL; peer = peer->next)
 		if (may_audit(peer) &&

@@ -334,6 +334,21 @@ static void check_counter(struct sim_replica *r)
 			 (unsigned long long)r->counter);
 }
 
+/* The alarm is raised where contexts lie, and nowhere else. */
+static void check_alarm(struct sim_replica *r)
+{
+	struct evfs_engine_status status;
+	struct evfs_err err = { 0 };
+
+	sim_must(r->sim, evfs_engine_status(r->engine, &status, &err), &err,
+		 "status");
+	evfs_free(status.peers);
+	if (status.audit.diverged > 0 ||
+	    (!r->sim->forged && status.audit.divergences > 0))
+		sim_fail(r->sim, "P14 %s says DIVERGED without reason",
+			 r->name);
+}
+
 static void check_merkle(struct sim_replica *r)
 {
 	struct evfs_buf why = { 0 };
@@ -368,6 +383,7 @@ void sim_check_converged(struct sim *sim)
 		check_counter(r);
 		check_contents(r);
 		check_merkle(r);
+		check_alarm(r);
 		sim_ledger_check_final(r);
 	}
 	check_rebuild(&sim->replicas[sim_below(sim, sim->n)]);
