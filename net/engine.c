@@ -336,7 +336,7 @@ void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 void evfs_engine_members_changed(struct evfs_engine *engine)
 {
 	engine->members_dirty = engine->members_news = true;
-	engine->members_all = true;
+	evfs_peer_note_new(engine, engine->self); /* its address, perhaps */
 	(void)run(engine);
 }
 

@@ -207,6 +207,8 @@ struct evfs_peer *evfs_peer_find(struct evfs_engine *engine, uint64_t node);
  * session. */
 int evfs_peer_refresh(struct evfs_engine *engine,
 		      struct evfs_err *err) EVFS_MUST_USE;
+/* This record is to be told to others. */
+void evfs_peer_note_new(struct evfs_engine *engine, uint64_t node);
 /* Dials whom it is time to dial. */
 void evfs_peer_tick(struct evfs_engine *engine, struct evfs_peer *peer,
 		    uint64_t now_ns, uint64_t *next_ns);

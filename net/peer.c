@@ -89,6 +89,37 @@ static void update_peer(struct evfs_peer *peer,
 	}
 }
 
+/* ---- news of members ---- */
+
+static bool is_among(uint64_t node, const uint64_t *nodes, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (nodes[i] == node)
+			return true;
+	return false;
+}
+
+/* To be told to others; all of them are where the list has no room. */
+void evfs_peer_note_new(struct evfs_engine *engine, uint64_t node)
+{
+	if (is_among(node, engine->members_new, engine->n_members_new))
+		return;
+	if (evfs_grow((void **)&engine->members_new, engine->n_members_new,
+		      &engine->cap_members_new, sizeof(uint64_t)) < 0)
+		engine->members_all = true;
+	else
+		engine->members_new[engine->n_members_new++] = node;
+}
+
+static bool is_new(const struct evfs_peer *peer,
+		   const struct evfs_member *member)
+{
+	return peer == NULL || peer->member.stamp_ns != member->stamp_ns ||
+	       peer->member.removed != member->removed;
+}
+
 static int read_members(struct evfs_engine *engine, struct evfs_err *err)
 {
 	struct evfs_member *list = NULL;
@@ -112,6 +143,8 @@ static int read_members(struct evfs_engine *engine, struct evfs_err *err)
 	engine->removed = r == 0 && self.removed;
 	for (i = 0; r == 0 && i < n; i++) {
 		peer = evfs_peer_find(engine, list[i].node);
+		if (engine->members_news && is_new(peer, &list[i]))
+			evfs_peer_note_new(engine, list[i].node);
 		if (peer != NULL)
 			update_peer(peer, &list[i]);
 		else
@@ -198,16 +231,6 @@ int evfs_peer_refresh(struct evfs_engine *engine, struct evfs_err *err)
 
 /* ---- on the wire ---- */
 
-static bool is_among(uint64_t node, const uint64_t *nodes, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		if (nodes[i] == node)
-			return true;
-	return false;
-}
-
 void evfs_session_send_members(struct evfs_engine *engine,
 			       struct evfs_session *session,
 			       const uint64_t *nodes, size_t n_nodes)
@@ -266,18 +289,6 @@ static void copy_member(const Evfs__Wire__Member *from, struct evfs_member *to)
 	snprintf(to->address, sizeof(to->address), "%s", from->address);
 }
 
-/* To be told to others; all of them are where the list has no room. */
-static void note_new(struct evfs_engine *engine, uint64_t node)
-{
-	if (is_among(node, engine->members_new, engine->n_members_new))
-		return;
-	if (evfs_grow((void **)&engine->members_new, engine->n_members_new,
-		      &engine->cap_members_new, sizeof(uint64_t)) < 0)
-		engine->members_all = true;
-	else
-		engine->members_new[engine->n_members_new++] = node;
-}
-
 int evfs_session_members(struct evfs_engine *engine,
 			 struct evfs_session *session,
 			 const Evfs__Wire__Members *members,
@@ -295,7 +306,7 @@ int evfs_session_members(struct evfs_engine *engine,
 		copy_member(members->records[i], &member);
 		r = evfs_members_join(engine->meta, &member, &changed, err);
 		if (changed)
-			note_new(engine, member.node);
+			evfs_peer_note_new(engine, member.node);
 		any = any || changed;
 	}
 	evfs_meta_unlock(engine->meta);

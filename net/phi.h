@@ -8,9 +8,9 @@
  * the paper in three ways:
  * - the intervals are taken to be distributed logistically, not normally. Same
  *   mean and deviation, a closed form, and an exponential tail: heartbeats that
- *   come by gossip come in bursts and with gaps. (Cassandra takes the exponential
- *   form alone, which knows no deviation: 18 intervals to phi 8, always. Akka
- *   computes its normal form by a logistic approximation.)
+ *   come by gossip come in bursts and with gaps. (Cassandra takes the
+ *   exponential form alone, which knows no deviation: 18 intervals to phi 8,
+ *   always. Akka computes its normal form by a logistic approximation.)
  * - mean and variance are exponentially weighted, not over a window of the last
  *   1000: 32 bytes a member, and a member that changes its pace is understood
  *   after some 20 heartbeats.

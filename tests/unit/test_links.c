@@ -169,6 +169,45 @@ START_TEST(members_by_gossip)
 }
 END_TEST
 
+/* Of many records the one that has changed is told, not all. */
+START_TEST(one_record)
+{
+	const struct evfs_engine *teller;
+	uint64_t node, before;
+	struct evfs_member member;
+	struct evfs_err err = { 0 };
+	bool changed;
+	unsigned i;
+
+	make(NODES);
+	for (i = 0; i < NODES; i++)
+		power_on(i);
+	run_ms(5000);
+	wait_converged(NODES);
+	teller = nodes[3].engine;
+	before = teller->bytes_sent - teller->gossip.bytes;
+	node = evfs_meta_node(nodes[9].meta);
+	evfs_meta_lock(nodes[3].meta);
+	must(evfs_members_by_node(nodes[3].meta, node, &member, &err), &err);
+	strcpy(member.address, "loop:77");
+	member.stamp_ns++;
+	must(evfs_members_join(nodes[3].meta, &member, &changed, &err), &err);
+	evfs_meta_unlock(nodes[3].meta);
+	evfs_engine_members_changed(nodes[3].engine);
+	evfs_loop_poke(loop, 3);
+	run_ms(300);
+	for (i = 0; i < NODES; i++)
+		if (i != 9)
+			ck_assert_str_eq(
+				evfs_peer_find(nodes[i].engine, node)
+					->member.address,
+				"loop:77");
+	/* one of 60 bytes, not 24, over each session; and reports */
+	ck_assert_uint_lt(teller->bytes_sent - teller->gossip.bytes - before,
+			  degree(3) * 800);
+}
+END_TEST
+
 /* A session breaks: suspect at once, unless somebody has heard of it since. */
 START_TEST(broken_session)
 {
@@ -215,6 +254,7 @@ int main(void)
 	tcase_add_test(tc, many_members);
 	tcase_add_test(tc, long_partition);
 	tcase_add_test(tc, members_by_gossip);
+	tcase_add_test(tc, one_record);
 	tcase_add_test(tc, broken_session);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
