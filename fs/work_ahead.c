@@ -3,9 +3,9 @@
  *
  * It takes a piece of a file, reads, cuts and hashes it without the lock, and
  * keeps those chunks that no writer has touched meanwhile. A writer tells of a
- * change when it is made: chunks that were hashed before are dropped then, those
- * being hashed are dropped when they are done. A chunk ends where it ends
- * whatever follows, once EVFS_CHUNK_MAX bytes are there. */
+ * change when it is made: chunks that were hashed before are dropped then,
+ * those being hashed when they are done. A chunk ends where it ends, whatever
+ * follows, once EVFS_CHUNK_MAX bytes are there. */
 #include "fs/work_ahead.h"
 
 #include <fcntl.h>

@@ -48,8 +48,8 @@ void evfs_ahead_changed(struct evfs_ahead *ahead, uint64_t start,
 			uint64_t front);
 
 /* Waits for what is under way and stops until the next change. The chunks from
- * the beginning on, borrowed until then. False: bytes of the file may have been
- * lost to a failed write, so its pages in memory are all that can be trusted. */
+ * the beginning on, borrowed until then. False: a write to the disk has failed,
+ * so the file's pages in memory are all that can be trusted. */
 bool evfs_ahead_get(struct evfs_ahead *ahead, const struct evfs_cut **ret,
 		    size_t *ret_n);
 

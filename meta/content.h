@@ -189,8 +189,9 @@ int evfs_content_put_manifest(struct evfs_content *content,
 
 /* Verifies a chunk against its name (EVFS_ECORRUPT) and writes it to a
  * container; no lock. passing: it is one of very many, which leave memory as
- * soon as they are on disk (base/behind.h); may wait for the disk. Then, meta locked (content), commit makes it known; all
- * contents that it completes are complete from then on. */
+ * soon as they are on disk (base/behind.h); may wait for the disk. Then, meta
+ * locked (content), commit makes it known; all contents that it completes are
+ * complete from then on. */
 int evfs_content_write_chunk(struct evfs_content *content,
 			     const evfs_hash *chunk, const void *data,
 			     size_t len, bool passing,

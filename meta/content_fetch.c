@@ -149,7 +149,8 @@ int evfs_content_write_chunk(struct evfs_content *content,
 	if (passing && put->n > 0 && put->items[0].container &&
 	    !put->items[0].pinned)
 		evfs_container_pass(content->containers,
-				    put->items[0].container);
+				    put->items[0].container,
+				    put->items[0].offset);
 	*ret = put;
 	return 0;
 }

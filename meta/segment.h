@@ -77,10 +77,10 @@ int evfs_containers_append(struct evfs_containers *set, const evfs_hash *hash,
 			   struct evfs_container **ret, uint64_t *ret_offset,
 			   struct evfs_err *err) EVFS_MUST_USE;
 
-/* What was appended to this container so far is not read again soon: it goes
- * to the disk now, and from memory when it is there. */
+/* What was appended to this container at offset is not read again soon, nor is
+ * what follows: it goes to the disk now, and from memory when it is there. */
 void evfs_container_pass(struct evfs_containers *set,
-			 struct evfs_container *container);
+			 struct evfs_container *container, uint64_t offset);
 
 /* Takes over a file by renaming it; *ret is pinned. EVFS_EUNSUPPORTED: not
  * possible here (another file system, or a store in memory). */
@@ -100,8 +100,9 @@ int evfs_container_read(struct evfs_containers *set,
 			size_t len, uint64_t offset, struct evfs_err *err)
 	EVFS_MUST_USE;
 
-/* Bytes of a long blob that were read for the one time, or from front to back:
- * what follows them is fetched, and they leave memory. */
+/* Of a long blob that is read from front to back: these bytes were read, what
+ * follows them is fetched, and what lies before them leaves memory. Of other
+ * containers nothing. */
 void evfs_container_stream(struct evfs_containers *set,
 			   struct evfs_container *container, uint64_t offset,
 			   uint64_t len);

@@ -279,7 +279,7 @@ int evfs_container_punch(struct evfs_containers *set,
 
 /* The length so far; 0: there is nothing to do, or another thread is at it. */
 static uint64_t pass_begin(struct evfs_containers *set,
-			   struct evfs_container *container)
+			   struct evfs_container *container, uint64_t offset)
 {
 	uint64_t end = 0;
 
@@ -287,6 +287,11 @@ static uint64_t pass_begin(struct evfs_containers *set,
 	if (set->dir && !container->passing && !container->failed &&
 	    !container->lost &&
 	    evfs_container_open_fd_locked(set, container, NULL) == 0) {
+		if (!container->passed) { /* others' bytes are before it */
+			container->pass_from = offset;
+			container->behind = (struct evfs_behind){ offset,
+								  offset };
+		}
 		container->passing = container->passed = true;
 		end = container->end;
 	}
@@ -295,9 +300,9 @@ static uint64_t pass_begin(struct evfs_containers *set,
 }
 
 void evfs_container_pass(struct evfs_containers *set,
-			 struct evfs_container *container)
+			 struct evfs_container *container, uint64_t offset)
 {
-	uint64_t end = pass_begin(set, container);
+	uint64_t end = pass_begin(set, container, offset);
 	bool good;
 
 	if (end == 0)
@@ -357,7 +362,7 @@ void evfs_container_unmark_dirty_locked(struct evfs_containers *set,
  * caller. */
 static int take_dirty(struct evfs_containers *set,
 		      struct evfs_container **ret, uint64_t *ret_end,
-		      bool *ret_passed, struct evfs_err *err)
+		      uint64_t *ret_passed, struct evfs_err *err)
 {
 	struct evfs_container *container;
 	int r;
@@ -375,7 +380,8 @@ static int take_dirty(struct evfs_containers *set,
 			set->dirty_tail = NULL;
 		set->n_dirty--;
 		container->dirty = false;
-		*ret_passed = container->passed;
+		*ret_passed = container->passed ? container->pass_from
+						: container->end;
 		container->passed = false;
 		*ret_end = container->end;
 		*ret = container;
@@ -426,8 +432,7 @@ static bool was_lost(struct evfs_containers *set,
 static int sync_one(struct evfs_containers *set, struct evfs_err *err)
 {
 	struct evfs_container *container = NULL;
-	bool passed = false;
-	uint64_t end = 0;
+	uint64_t end = 0, passed = 0;
 	int r;
 
 	r = take_dirty(set, &container, &end, &passed, err);
@@ -443,8 +448,10 @@ static int sync_one(struct evfs_containers *set, struct evfs_err *err)
 		r = evfs_err_set(err, EVFS_EIO,
 				 "content: write to container %llu",
 				 (unsigned long long)container->id);
-	if (r == 0 && passed)
-		(void)posix_fadvise(container->fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (r == 0 && passed < end)
+		(void)posix_fadvise(container->fd, (off_t)passed,
+				    (off_t)(end - passed),
+				    POSIX_FADV_DONTNEED);
 	pthread_mutex_lock(&set->mutex);
 	container->fd_uses--;
 	container->failed = r < 0;

@@ -25,7 +25,8 @@ struct evfs_container {
 	struct evfs_behind behind; /* how far it was passed */
 	bool passing;      /* that is under way */
 	unsigned passes;   /* how often it was */
-	bool passed;       /* the rest leaves memory after the next sync */
+	bool passed;       /* leaves memory after the next sync, */
+	uint64_t pass_from; /* from here on */
 	bool lost;         /* it met a failed write, which the kernel does not
 	                    * tell a second time */
 	bool dirty;        /* in the queue for the next sync */
