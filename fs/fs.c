@@ -124,6 +124,8 @@ int evfs_fs_mount(struct evfs_meta *meta,
 	fs->content = evfs_meta_content(meta);
 	fs->status_json = options->status_json;
 	fs->status_ctx = options->status_ctx;
+	fs->write_quorum = options->write_quorum;
+	fs->read_quorum = options->read_quorum;
 	fs->exit_fd = -1;
 	rc = init_locks(fs, err);
 	if (rc == 0)

@@ -27,6 +27,8 @@ struct evfs_fs_options {
 	const char *store_path;
 	const char *fuse_options; /* comma-separated -o for libfuse, or NULL */
 	bool debug;               /* -d */
+	unsigned write_quorum;    /* of this mount; 0: as the setting says */
+	unsigned read_quorum;     /* the same */
 	/* status.json under .evfs/: fills out with one JSON object. Called
 	 * without locks, from a worker. NULL: no such file. */
 	int (*status_json)(void *ctx, struct evfs_buf *out);

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "fs/fs.h"
 #include "fs/node.h"
+#include "fs/quorum.h"
 #include "fs/wait.h"
 #include "fs/work.h"
 #include "meta/content.h"
@@ -41,6 +42,8 @@ struct evfs_fs {
 	struct evfs_nodes nodes;        /* what the kernel knows */
 	struct evfs_workplace place;    /* working copies */
 	struct evfs_waits waits;        /* requests that wait for content */
+	struct evfs_fresh fresh;        /* files just compared with others */
+	unsigned write_quorum, read_quorum; /* of this mount, or 0 */
 	struct evfs_notify *notify;     /* owned: the notify thread */
 	pthread_mutex_t dirty_lock;     /* leaf: the list below and the `pub`
 	                                 * part of file nodes */

@@ -56,6 +56,8 @@ struct evfs_file {
 	                             * goes into the register */
 	uint64_t closed_ns;         /* stamp of the last close(2) since it was
 	                             * changed; 0: none */
+	uint64_t checked_ns;        /* monotonic: last compared with another
+	                             * replica; 0 = never */
 	unsigned n_open;            /* open handles */
 	unsigned n_writers;         /* those that may write */
 	bool times_stale;           /* times changed elsewhere while open: the

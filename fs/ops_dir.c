@@ -108,13 +108,16 @@ void evfs_op_releasedir(fuse_req_t req, fuse_ino_t ino,
 void evfs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		      struct fuse_file_info *fi)
 {
+	struct evfs_fs *fs = evfs_fs_of(req);
 	struct evfs_err err = { 0 };
 	int rc = 0;
 
 	(void)ino;
 	(void)datasync;
 	if (!(fi->fh & 1))
-		rc = evfs_meta_sync(evfs_fs_of(req)->meta, &err);
+		rc = evfs_meta_sync(fs->meta, &err);
+	if (rc == 0 && !(fi->fh & 1))
+		rc = evfs_quorum_sync(fs, req, NULL, &err);
 	evfs_reply(req, rc, &err);
 }
 

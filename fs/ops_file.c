@@ -53,6 +53,7 @@ void evfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct evfs_fs *fs = evfs_fs_of(req);
 	struct evfs_node *node = evfs_node_pin(fs, ino);
 	struct evfs_err err = { 0 };
+	bool stale = false;
 	int rc;
 
 	if (!node) {
@@ -63,7 +64,15 @@ void evfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		evfs_virtual_open(req, node, fi);
 		return; /* the pin went along */
 	}
-	rc = open_node(fs, req, node, fi, &err);
+	rc = evfs_quorum_open(fs, req, node, &stale, &err);
+	if (rc == 0 && stale) {
+		/* the kernel looks the name up again, and comes back */
+		evfs_reply_stale(req);
+		evfs_node_unpin(fs, node);
+		return;
+	}
+	if (rc == 0)
+		rc = open_node(fs, req, node, fi, &err);
 	if (rc != 0) {
 		evfs_reply(req, rc, &err);
 	} else if (fuse_reply_open(req, fi) == 0) {
@@ -135,6 +144,8 @@ void evfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	}
 	if (rc == 0)
 		rc = evfs_meta_sync(fs->meta, &err);
+	if (rc == 0 && !(fi->fh & 1))
+		rc = evfs_quorum_sync(fs, req, node_of(fi), &err);
 	evfs_reply(req, rc, &err);
 }
 

@@ -7,14 +7,6 @@
 
 #include "fs/fs_priv.h"
 
-struct evfs_waiter {
-	struct evfs_waits *waits; /* where it stands */
-	evfs_hash name;           /* what is waited for */
-	bool unreachable;         /* nobody who has it can be reached */
-	bool interrupted;         /* the caller gave up */
-	struct evfs_waiter *next;
-};
-
 static void arrived_cb(void *ctx)
 {
 	struct evfs_waits *waits = ctx;
@@ -33,6 +25,20 @@ static void unreachable_cb(void *ctx, const evfs_hash *name)
 	for (struct evfs_waiter *at = waits->head; at; at = at->next)
 		if (evfs_hash_equal(&at->name, name))
 			at->unreachable = true;
+	(void)pthread_cond_broadcast(&waits->changed);
+	(void)pthread_mutex_unlock(&waits->lock);
+}
+
+static void answered_cb(void *ctx, const struct evfs_answer *answer)
+{
+	struct evfs_waits *waits = ctx;
+
+	(void)pthread_mutex_lock(&waits->lock);
+	for (struct evfs_waiter *at = waits->head; at; at = at->next)
+		if (at->question == answer->id) {
+			at->answered = true;
+			at->answer = *answer;
+		}
 	(void)pthread_cond_broadcast(&waits->changed);
 	(void)pthread_mutex_unlock(&waits->lock);
 }
@@ -69,6 +75,10 @@ int evfs_waits_init(struct evfs_fs *fs, struct evfs_err *err)
 	}
 	(void)pthread_condattr_destroy(&attr);
 	evfs_content_set_watch(fs->content, EVFS_CONTENT_WATCH_FS, &watch);
+	evfs_quorum_set_watch(fs->meta, EVFS_QUORUM_WATCH_FS,
+			      &(struct evfs_quorum_watch){
+				      .ctx = waits,
+				      .answered = answered_cb });
 	waits->inited = true;
 	return 0;
 }
@@ -86,16 +96,19 @@ void evfs_waits_fini(struct evfs_fs *fs)
 	static const struct evfs_content_watch nothing;
 
 	evfs_content_set_watch(fs->content, EVFS_CONTENT_WATCH_FS, &nothing);
+	evfs_quorum_set_watch(fs->meta, EVFS_QUORUM_WATCH_FS, NULL);
 	(void)pthread_cond_destroy(&fs->waits.changed);
 	(void)pthread_mutex_destroy(&fs->waits.lock);
 }
 
 /* ---- one wait ---- */
 
-static bool waiter_add(struct evfs_waits *waits, struct evfs_waiter *waiter)
+bool evfs_waiter_enter(struct evfs_waits *waits, struct evfs_waiter *waiter,
+		       struct fuse_req *req)
 {
 	bool ok;
 
+	waiter->waits = waits;
 	(void)pthread_mutex_lock(&waits->lock);
 	ok = !waits->closed && waits->n < EVFS_FS_WAITS_MAX;
 	if (ok) {
@@ -104,14 +117,18 @@ static bool waiter_add(struct evfs_waits *waits, struct evfs_waiter *waiter)
 		waits->n++;
 	}
 	(void)pthread_mutex_unlock(&waits->lock);
+	if (ok && req)
+		fuse_req_interrupt_func(req, interrupt_cb, waiter);
 	return ok;
 }
 
-static void waiter_remove(struct evfs_waits *waits,
-			  struct evfs_waiter *waiter)
+void evfs_waiter_leave(struct evfs_waits *waits, struct evfs_waiter *waiter,
+		       struct fuse_req *req)
 {
 	struct evfs_waiter **at;
 
+	if (req)
+		fuse_req_interrupt_func(req, NULL, NULL);
 	(void)pthread_mutex_lock(&waits->lock);
 	for (at = &waits->head; *at != waiter; at = &(*at)->next)
 		;
@@ -120,10 +137,10 @@ static void waiter_remove(struct evfs_waits *waits,
 	(void)pthread_mutex_unlock(&waits->lock);
 }
 
-static void deadline_in(unsigned ms, struct timespec *ret)
+void evfs_wait_deadline(uint64_t ms, struct timespec *ret)
 {
 	(void)clock_gettime(CLOCK_MONOTONIC, ret);
-	ret->tv_sec += ms / 1000;
+	ret->tv_sec += (time_t)(ms / 1000);
 	ret->tv_nsec += (long)(ms % 1000) * 1000000;
 	if (ret->tv_nsec >= 1000000000) {
 		ret->tv_nsec -= 1000000000;
@@ -183,7 +200,7 @@ int evfs_wait_open(struct evfs_fs *fs, struct fuse_req *req,
 		   struct evfs_content_reader **ret, struct evfs_err *err)
 {
 	struct evfs_waits *waits = &fs->waits;
-	struct evfs_waiter waiter = { .waits = waits, .name = *name };
+	struct evfs_waiter waiter = { .name = *name };
 	struct timespec deadline;
 	uint64_t seen;
 	int rc;
@@ -191,12 +208,10 @@ int evfs_wait_open(struct evfs_fs *fs, struct fuse_req *req,
 	rc = evfs_content_open(fs->content, name, size, ret, err);
 	if (rc != EVFS_EMISSING)
 		return rc;
-	if (!waiter_add(waits, &waiter))
+	if (!evfs_waiter_enter(waits, &waiter, req))
 		return evfs_err_set(err, EVFS_EUNREACHABLE,
 				    "too many reads wait for content already");
-	if (req)
-		fuse_req_interrupt_func(req, interrupt_cb, &waiter);
-	deadline_in(EVFS_FS_WAIT_MS, &deadline);
+	evfs_wait_deadline(EVFS_FS_WAIT_MS, &deadline);
 	seen = arrivals_of(waits);
 	evfs_content_ask(fs->content, name, size);
 	for (;;) {
@@ -208,8 +223,6 @@ int evfs_wait_open(struct evfs_fs *fs, struct fuse_req *req,
 			break;
 		seen = arrivals_of(waits);
 	}
-	if (req)
-		fuse_req_interrupt_func(req, NULL, NULL);
-	waiter_remove(waits, &waiter);
+	evfs_waiter_leave(waits, &waiter, req);
 	return rc;
 }

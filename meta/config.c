@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "meta/config_priv.h"
+#include "meta/quorum.h"
 #include "meta/store.h"
 
 struct config_row {
@@ -271,5 +272,6 @@ int evfs_config_set_text(struct evfs_meta *meta, const char *name,
 	evfs_free(meta->store->config->texts[key]);
 	meta->store->config->texts[key] = text;
 	meta->store->config->values[key] = number;
+	evfs_quorum_settings_changed(meta);
 	return 0;
 }

@@ -68,6 +68,10 @@ int evfs_config_set_text(struct evfs_meta *meta, const char *name,
 const char *evfs_config_name(enum evfs_config_key key);
 const char *evfs_config_meaning(enum evfs_config_key key);
 
+/* EVFS_EINVAL says what a value looks like, or its bounds. */
+int evfs_config_parse(enum evfs_config_key key, const char *text, int64_t *ret,
+		      struct evfs_err *err) EVFS_MUST_USE;
+
 /* "90s", "3h", "1.5h", "500ms", "1d" to ms; for --expires and --timeout too. */
 int evfs_config_parse_duration(const char *text, int64_t *ret_ms,
 			       struct evfs_err *err) EVFS_MUST_USE;

@@ -10,9 +10,6 @@ struct evfs_config {
 	int64_t values[EVFS_CONFIG_KEYS]; /* what they mean */
 };
 
-/* EVFS_EINVAL says what a value looks like, or its bounds. */
-int evfs_config_parse(enum evfs_config_key key, const char *text, int64_t *ret,
-		      struct evfs_err *err) EVFS_MUST_USE;
 /* EVFS_EINVAL names the valid ones. */
 int evfs_config_find(const char *name, enum evfs_config_key *ret,
 		     struct evfs_err *err) EVFS_MUST_USE;

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "meta/config_priv.h"
 #include "meta/db.h"
+#include "meta/quorum.h"
 #include "meta/store.h"
 
 void evfs_config_unload(struct evfs_meta *meta)
@@ -79,7 +80,11 @@ int evfs_config_load(struct evfs_meta *meta, struct evfs_err *err)
 		if (rc != 0)
 			evfs_err_set(err, rc, "config: out of memory");
 	}
-	return rc != 0 ? rc : config_read_rows(meta, config, err);
+	if (rc == 0)
+		rc = config_read_rows(meta, config, err);
+	if (rc == 0)
+		evfs_quorum_settings_changed(meta);
+	return rc;
 }
 
 int evfs_config_write(struct evfs_meta *meta, enum evfs_config_key key,

@@ -645,3 +645,68 @@ int evfs_delta_next(struct evfs_delta *delta, size_t groups_max,
 	*ret_done = done;
 	return 0;
 }
+
+/* ---- one object ---- */
+
+static int pick_rows(const struct evfs_object *object, struct evfs_context *ret)
+{
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; i < object->n_log && rc == 0; i++)
+		rc = evfs_context_raise(ret, object->log[i].actor,
+					object->log[i].counter);
+	return rc;
+}
+
+/* In a snapshot. */
+static int pick(struct evfs_delta *delta, struct delta_batch *batch,
+		evfs_ino ino, const struct evfs_context *rows,
+		struct evfs_context *ret_rows, struct evfs_err *err)
+{
+	int64_t key = evfs_db_reader_key(delta->reader, ino);
+	struct evfs_object *object;
+	size_t len;
+	int rc;
+
+	if (key < 0 || delta->n_actors == 0)
+		return 0;
+	rc = evfs_db_reader_object(delta->reader, key, &object, &len, err);
+	if (rc != 0 || object == NULL)
+		return rc;
+	rc = pick_rows(object, ret_rows);
+	if (rc != 0)
+		evfs_err_set(err, rc, "delta: out of memory");
+	if (rc != 0 || rows == NULL ||
+	    evfs_object_log_covered(object, rows)) {
+		evfs_object_free(object);
+		return rc;
+	}
+	return delta_group(delta, batch, key, object, len, err);
+}
+
+int evfs_delta_pick(struct evfs_delta *delta, evfs_ino ino,
+		    const struct evfs_context *rows,
+		    struct evfs_object ***ret, size_t *ret_n,
+		    struct evfs_context *ret_rows, struct evfs_err *err)
+{
+	struct delta_batch batch = { 0 };
+	int rc = evfs_db_reader_begin(delta->reader, NULL, err);
+
+	if (rc != 0)
+		return rc;
+	rc = pick(delta, &batch, ino, rows, ret_rows, err);
+	evfs_db_reader_end(delta->reader);
+	evfs_free(batch.group);
+	if (rc != 0) {
+		while (batch.n > 0)
+			evfs_object_free(batch.objects[--batch.n]);
+		evfs_free(batch.objects);
+		return rc;
+	}
+	if (rows == NULL)
+		return 0;
+	*ret = batch.objects;
+	*ret_n = batch.n;
+	return 0;
+}

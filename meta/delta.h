@@ -48,6 +48,16 @@ int evfs_delta_next(struct evfs_delta *delta, size_t groups_max,
 		    struct evfs_object ***ret, size_t *ret_n, bool *ret_done,
 		    struct evfs_err *err) EVFS_MUST_USE;
 
+/* One object, with what must go with it, appended as above; nothing where the
+ * peer has all of it. rows: the newest dots that the peer's state of the
+ * object contains (its rows); NULL: nothing is sent, ret may be NULL too.
+ * *ret_rows: those of the state here. */
+int evfs_delta_pick(struct evfs_delta *delta, evfs_ino ino,
+		    const struct evfs_context *rows,
+		    struct evfs_object ***ret, size_t *ret_n,
+		    struct evfs_context *ret_rows,
+		    struct evfs_err *err) EVFS_MUST_USE;
+
 /* Takes a batch in: joins each object in one step. src: the snap of the
  * exchange it belongs to. Takes ownership of the objects (not the array), also
  * on failure. Called with meta locked (…_lock_content where the batch brought

@@ -144,6 +144,11 @@ uint64_t evfs_meta_generation(struct evfs_meta *meta)
 	return meta->store->write_seq;
 }
 
+uint64_t evfs_meta_durable_generation(struct evfs_meta *meta)
+{
+	return meta->store->durable_seq;
+}
+
 /* ---- contexts ---- */
 
 const struct evfs_context *evfs_meta_context(struct evfs_meta *meta)

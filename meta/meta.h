@@ -159,6 +159,8 @@ int evfs_meta_take_context(struct evfs_meta *meta,
 /* Unique while the store is open: the number of operations since it was
  * opened, for caches that must notice any change. Locked. */
 uint64_t evfs_meta_generation(struct evfs_meta *meta);
+/* The generation as of the last commit that was synced. Locked. */
+uint64_t evfs_meta_durable_generation(struct evfs_meta *meta);
 
 /* `dump`: the replicated state as sorted, stable text, one fact a line. What
  * each replica collects in its own time (dead objects, dead links of files that

@@ -8,6 +8,7 @@
 #include "meta/collect.h"
 #include "meta/facts.h"
 #include "meta/life.h"
+#include "meta/quorum.h"
 #include "meta/store.h"
 
 static int store_init_locks(struct evfs_store *store, struct evfs_err *err)
@@ -87,6 +88,7 @@ static void open_undo(struct evfs_meta *meta)
 	if (meta->content != NULL)
 		evfs_content_free(meta);
 	evfs_feed_free(meta);
+	evfs_quorum_free(meta->quorum);
 	evfs_config_unload(meta);
 	evfs_members_unload(meta);
 	evfs_facts_free(meta);
@@ -125,6 +127,9 @@ static int open_parts(struct evfs_meta *meta,
 {
 	int rc = evfs_facts_new(meta, err);
 
+	meta->quorum = evfs_quorum_new();
+	if (rc == 0 && meta->quorum == NULL)
+		rc = evfs_err_set(err, EVFS_ENOMEM, "out of memory");
 	if (rc == 0)
 		rc = evfs_feed_new(meta, err);
 	if (rc == 0)

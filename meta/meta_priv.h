@@ -8,6 +8,7 @@
 
 struct evfs_db;
 struct evfs_feed;
+struct evfs_quorum;
 struct evfs_tree_state; /* meta/tree.c: registered handles */
 struct evfs_view_state; /* meta/view.c: caches */
 struct evfs_store;      /* meta/store.c: commit, lease, identity */
@@ -18,6 +19,7 @@ struct evfs_meta {
 	struct evfs_facts *facts;
 	struct evfs_content *content;
 	struct evfs_feed *feed;
+	struct evfs_quorum *quorum;   /* questions to others; own lock */
 	struct evfs_tree_state *tree; /* made by evfs_tree_state_new */
 	struct evfs_view_state *view; /* made by evfs_view_state_new */
 	struct evfs_collect *collect; /* made by evfs_collect_new */

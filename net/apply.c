@@ -63,6 +63,11 @@ int evfs_apply_begin(struct evfs_engine *engine, struct evfs_session *session,
 		return 0;
 	incoming->id = begin->stream;
 	incoming->open = true;
+	incoming->paced = begin->paced;
+	if (incoming->paced) {
+		incoming->paced_id = incoming->id;
+		incoming->taken = incoming->marked = incoming->said = 0;
+	}
 	return evfs_memory_stream_begin(engine, session, begin->full, err);
 }
 
@@ -166,7 +171,7 @@ static int apply_locked(struct evfs_engine *engine,
 			struct evfs_incoming *incoming,
 			struct evfs_repaired *repaired, struct evfs_err *err)
 {
-	size_t changed = 0, n = incoming->n_objects;
+	size_t n = incoming->n_objects;
 	uint64_t clock_ns = 0;
 	size_t i;
 	int r = 0;
@@ -194,7 +199,7 @@ static int apply_locked(struct evfs_engine *engine,
 					 &repaired->changed, &repaired->dead,
 					 &repaired->n_dead, err);
 	return evfs_delta_apply(engine->meta, incoming->objects, n,
-				&incoming->snap, &changed, err);
+				&incoming->snap, &incoming->changed, err);
 }
 
 static int apply(struct evfs_engine *engine, struct evfs_incoming *incoming,
@@ -241,6 +246,7 @@ int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
 		     const Evfs__Wire__Batch *batch, struct evfs_err *err)
 {
 	struct evfs_incoming *incoming = &session->incoming;
+	size_t n;
 	int r;
 
 	if (!incoming->open)
@@ -250,7 +256,13 @@ int evfs_apply_batch(struct evfs_engine *engine, struct evfs_session *session,
 	r = take_frame(engine, incoming, batch, err);
 	if (r < 0 || batch->more)
 		return r;
-	return apply(engine, incoming, NULL, err);
+	n = incoming->n_objects;
+	r = apply(engine, incoming, NULL, err);
+	if (r == 0) {
+		incoming->taken += incoming->paced ? n : 0;
+		incoming->batch_ns = evfs_engine_now(engine);
+	}
+	return r;
 }
 
 int evfs_apply_repair(struct evfs_engine *engine, struct evfs_session *session,
@@ -275,6 +287,27 @@ int evfs_apply_repair(struct evfs_engine *engine, struct evfs_session *session,
 	return r;
 }
 
+int evfs_apply_state(struct evfs_engine *engine, struct evfs_session *session,
+		     const Evfs__Wire__State *state, size_t *ret_changed,
+		     struct evfs_err *err)
+{
+	struct evfs_incoming one = { 0 };
+	size_t i;
+	int r = evfs_wire_get_context(&state->context, &one.snap, err);
+
+	*ret_changed = 0;
+	if (r == 0 && evfs_session_amnesia(engine, session, &one.snap))
+		r = 1; /* the session is over */
+	for (i = 0; r == 0 && i < state->n_objects; i++)
+		r = add_object(&one, state->objects[i].data,
+			       state->objects[i].len, err);
+	if (r == 0 && one.n_objects > 0)
+		r = apply(engine, &one, NULL, err);
+	*ret_changed = one.changed;
+	fini_incoming(engine, &one);
+	return r < 0 ? r : 0;
+}
+
 int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,
 		   const Evfs__Wire__End *end, struct evfs_err *err)
 {
@@ -296,6 +329,7 @@ int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,
 		return r;
 	evfs_context_fini(&incoming->snap);
 	incoming->open = false;
+	evfs_hints_stream_ended(engine, session);
 	engine->report_due = engine->changed = true;
 	return 0;
 }

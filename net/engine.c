@@ -73,7 +73,7 @@ int evfs_engine_refresh(struct evfs_engine *engine, struct evfs_err *err)
 		engine->report_due = engine->changed = true;
 	if (evfs_context_get(&context, actor) >
 	    evfs_context_get(&engine->durable, actor))
-		evfs_report_note_change(engine,
+		evfs_converge_note_change(engine,
 					evfs_context_get(&context, actor));
 	if (!evfs_context_equal(&context, &engine->durable))
 		engine->news++;
@@ -99,13 +99,22 @@ static void read_config(struct evfs_engine *engine, uint64_t now_ns)
 					  EVFS_CONFIG_anti_entropy_interval) *
 		EVFS_MS;
 	evfs_gossip_config(engine);
+	engine->hint_bucket.rate = (uint64_t)evfs_config_get(
+		engine->meta, EVFS_CONFIG_hint_rate);
+	engine->hints.ttl_ns = (uint64_t)evfs_config_get(engine->meta,
+							 EVFS_CONFIG_hint_ttl) *
+			       EVFS_MS;
+	engine->target_ms = (uint64_t)evfs_config_get(
+		engine->meta, EVFS_CONFIG_convergence_target);
+	engine->hints.bytes_max = (uint64_t)evfs_config_get(
+		engine->meta, EVFS_CONFIG_hint_max_bytes);
 	evfs_meta_unlock(engine->meta);
 	engine->config_ns = now_ns + 5 * EVFS_SECOND;
 }
 
 void evfs_engine_config_changed(struct evfs_engine *engine)
 {
-	engine->config_ns = 0;
+	engine->config_ns = engine->hints.look_ns = 0;
 }
 
 bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
@@ -169,6 +178,8 @@ static uint64_t run(struct evfs_engine *engine)
 	evfs_memory_tick(engine);
 	run_sessions(engine, now_ns, &next_ns);
 	evfs_fetch_run(engine, now_ns, &next_ns);
+	evfs_quorum_run(engine, now_ns, &next_ns);
+	evfs_hints_run(engine, now_ns, &next_ns);
 	evfs_report_tick(engine, now_ns, &next_ns);
 	evfs_audit_tick(engine, now_ns, &next_ns);
 	evfs_gossip_tick(engine, now_ns, &next_ns);
@@ -202,6 +213,7 @@ int evfs_engine_new(struct evfs_meta *meta, const struct evfs_env *env,
 	engine->self = evfs_meta_node(meta);
 	engine->verified_wall_s = -1;
 	engine->news = 1;
+	engine->layers = EVFS_LAYERS_ALL;
 	engine->started_ns = evfs_engine_now(engine);
 	do {
 		env->random(env->ctx, &engine->instance,
@@ -230,11 +242,13 @@ void evfs_engine_free(struct evfs_engine *engine)
 
 	if (engine == NULL)
 		return;
+	evfs_quorum_fini(engine);
 	for (s = engine->sessions; s != NULL; s = s->next)
 		evfs_session_close(engine, s, EVFS_BYE_SHUTDOWN,
 				   "the daemon ends");
 	evfs_session_reap(engine);
 	evfs_fetch_fini(engine);
+	evfs_hints_fini(engine);
 	evfs_peer_free_all(engine);
 	evfs_gossip_fini(&engine->gossip);
 	evfs_free(engine->members_new);
@@ -330,6 +344,25 @@ void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 			uint64_t size)
 {
 	evfs_fetch_urgent(engine, name, size);
+	(void)run(engine);
+}
+
+void evfs_engine_ask(struct evfs_engine *engine,
+		     const struct evfs_question *question)
+{
+	evfs_quorum_start(engine, question);
+	(void)run(engine);
+}
+
+void evfs_engine_withdraw(struct evfs_engine *engine, uint64_t id)
+{
+	evfs_quorum_stop(engine, id);
+	(void)run(engine);
+}
+
+void evfs_engine_set_layers(struct evfs_engine *engine, unsigned layers)
+{
+	engine->layers = layers;
 	(void)run(engine);
 }
 

@@ -16,6 +16,7 @@
 #include "meta/members.h"
 #include "meta/meta.h"
 #include "net/background.h"
+#include "meta/quorum.h"
 #include "net/transport.h"
 
 #define EVFS_PROTOCOL_VERSION 1
@@ -56,6 +57,11 @@ void evfs_engine_durable(struct evfs_engine *engine);
 /* Somebody waits for this content. */
 void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 			uint64_t size);
+/* A file operation asks other members something; the answer goes through
+ * evfs_quorum_answer(). withdraw: nobody waits for it any more. */
+void evfs_engine_ask(struct evfs_engine *engine,
+		     const struct evfs_question *question);
+void evfs_engine_withdraw(struct evfs_engine *engine, uint64_t id);
 /* Members or addresses changed (a command did it). */
 void evfs_engine_members_changed(struct evfs_engine *engine);
 /* A setting changed. */
@@ -71,6 +77,17 @@ uint64_t evfs_engine_tick(struct evfs_engine *engine);
 /* node 0: all members. */
 void evfs_engine_pause(struct evfs_engine *engine, uint64_t node, bool on);
 void evfs_engine_sync(struct evfs_engine *engine, uint64_t node);
+
+/* The layers of convergence; all are on. Tests switch some off, to show that
+ * the others bring replicas together alone. */
+enum {
+	EVFS_LAYER_PUSH = 1,	    /* changes go to connected members */
+	EVFS_LAYER_HINTS = 2,	    /* what a member missed, at its return */
+	EVFS_LAYER_PULL = 4,	    /* a member that lags asks for it */
+	EVFS_LAYER_READ_REPAIR = 8, /* opening a file compares it */
+	EVFS_LAYERS_ALL = 15
+};
+void evfs_engine_set_layers(struct evfs_engine *engine, unsigned layers);
 
 /* ---- status: truthful about what exists ---- */
 
@@ -92,14 +109,21 @@ struct evfs_peer_status {
 	uint64_t behind_changes;  /* what it lacks of ours, by its report */
 	uint64_t behind_bytes;	  /* content included */
 	uint64_t missing_changes; /* what we lack of its, by its report */
+	uint64_t missing_bytes;	  /* content that is lacking here */
 	int64_t rtt_ms;		  /* -1 unknown */
 	int64_t skew_ms;	  /* its clock minus ours; INT64_MIN unknown */
 	int64_t last_contact_s;	  /* -1 never */
 	int64_t convergence_p50_ms, convergence_p99_ms; /* -1 unknown */
-	uint64_t convergence_count;
 	char heard_via[EVFS_NODE_NAME_MAX + 1]; /* not connected, and this
 						 * member told of it; "" else */
 	uint32_t version;	  /* of the protocol, that it speaks; 0 unknown */
+	uint64_t convergence_count; /* confirmed changes that went in */
+	bool slow; /* connected, and the p99 of what was made in the last
+		    * minute while it was exceeds convergence_target */
+	uint64_t hints_count, hints_bytes; /* held for it */
+	int64_t hints_oldest_s;		   /* -1 none */
+	uint64_t hints_expired; /* lacking there, and not held any more */
+	uint64_t hints_foreign; /* of those held, of other writers */
 	char last_error[128]; /* why it is not connected; "" = none */
 	bool auditing;	      /* it has lost its memory, and gives nothing */
 	bool audit_due;	      /* ours is lost, and it has not told us all */
@@ -144,6 +168,11 @@ struct evfs_engine_status {
 	uint64_t gossip_messages, gossip_bytes; /* sent */
 	uint64_t gossip_refused; /* claims that were not believed */
 	unsigned health; /* of this daemon's own timing: 0 well, to 8 */
+	uint64_t hints_delivered, hints_expired; /* since start */
+	uint64_t write_waits, write_failed;	 /* fsync with a quorum */
+	uint64_t read_waits, read_failed;	 /* open with a quorum */
+	uint64_t read_checks, read_repaired;	 /* objects compared at an
+						  * open; put right */
 };
 int evfs_engine_status(struct evfs_engine *engine,
 		       struct evfs_engine_status *ret,

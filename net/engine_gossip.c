@@ -118,7 +118,7 @@ void evfs_gossip_own(struct evfs_engine *engine)
 	own->root = engine->root;
 	own->wanted = engine->wanted;
 	own->wanted_bytes = engine->wanted_bytes;
-	own->receiving = evfs_engine_receiving(engine);
+	own->receiving = evfs_engine_receiving(engine) || engine->recalling;
 	own->version = own->version_oldest = EVFS_PROTOCOL_VERSION;
 }
 
@@ -349,6 +349,9 @@ static void round_of(struct evfs_engine *engine, uint64_t now_ns)
 
 static void pull(struct evfs_engine *engine, struct evfs_session *session)
 {
+	if ((engine->layers & EVFS_LAYER_PULL) == 0 || engine->recalling ||
+	    evfs_hints_is_coming(engine))
+		return;
 	evfs_push_ask(engine, session, &engine->durable);
 }
 

@@ -20,6 +20,8 @@
 #include "net/engine.h"
 #include "net/fetch.h"
 #include "net/gossip.h"
+#include "net/hints.h"
+#include "net/quorum.h"
 #include "net/session.h"
 #include "net/transport.h"
 
@@ -63,6 +65,13 @@ struct evfs_peer_report {
 	uint64_t saved_ns; /* when it was saved */
 };
 
+/* One change, or a few of one commit, that the member has confirmed. */
+struct evfs_sample {
+	uint32_t ms;
+	bool live;   /* it was connected all the time */
+	uint64_t ns; /* when it confirmed */
+};
+
 /* How much lies beyond a context; looked up for status, and kept while it is
  * costly. */
 struct evfs_weight {
@@ -84,13 +93,16 @@ struct evfs_peer {
 	int64_t rtt_ns;	     /* smoothed; -1 = unknown */
 	int64_t skew_ns;     /* INT64_MIN = unknown */
 	char last_error[128];
-	uint32_t samples[EVFS_ENGINE_SAMPLES]; /* ms until it had a change */
+	struct evfs_sample samples[EVFS_ENGINE_SAMPLES];
 	uint64_t n_samples;	   /* ever; the ring keeps the newest */
 	uint64_t unequal_ns;	   /* equal contexts and unequal roots since;
 				    * 0 = not */
 	uint64_t repair_ns;	   /* last Pull for that reason; 0 = never */
 	bool repair_full;	   /* that Pull asked for everything */
 	struct evfs_weight behind; /* of what lies beyond its report */
+	struct evfs_context hint_expired; /* up to here nothing is held for it
+					   * any more; {0} = all is */
+	struct evfs_weight held;   /* beyond its report, and not expired */
 	bool mark;		   /* seen while the list is refreshed */
 	bool audit_due;		   /* an audit is to be begun */
 	bool diverged; /* equal contexts, unequal roots: not a matter of time */
@@ -146,6 +158,7 @@ struct evfs_engine {
 	uint64_t n_changes; /* ever */
 	struct evfs_bucket up, down;
 	uint64_t config_ns; /* when settings are read again */
+	uint64_t target_ms; /* convergence_target */
 	struct evfs_fetch fetch;
 	struct evfs_auditing auditing;
 	struct evfs_gossip gossip;
@@ -156,6 +169,10 @@ struct evfs_engine {
 	uint64_t pull_ns;	/* when the next random pull is */
 	uint64_t links_ns;	/* not before: the next pick of a member */
 	uint64_t heal_ns;	/* when a dead one is dialled next */
+	struct evfs_quorums quorums;
+	struct evfs_hints hints;
+	struct evfs_bucket hint_bucket; /* objects, not bytes */
+	unsigned layers; /* EVFS_LAYER_...: those that are on */
 	uint64_t started_ns;
 	int64_t verified_wall_s;
 	uint64_t bytes_sent, bytes_received;
@@ -199,6 +216,15 @@ void evfs_engine_hear(struct evfs_engine *engine, uint64_t clock_ns);
  * one chunk works). False: *next_ns is lowered to when. */
 bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
 		      uint64_t bytes, uint64_t *next_ns);
+
+/* ---- net/engine_status.c ---- */
+
+/* How much lies beyond a context; *weight is the place where the answer is
+ * kept, of this context alone. */
+int evfs_engine_weigh(struct evfs_engine *engine,
+		      const struct evfs_context *context,
+		      struct evfs_weight *weight,
+		      struct evfs_err *err) EVFS_MUST_USE;
 
 /* ---- net/peer.c ---- */
 
@@ -294,7 +320,16 @@ bool evfs_engine_verify(struct evfs_engine *engine);
  * unequal roots under equal contexts. */
 void evfs_report_tick(struct evfs_engine *engine, uint64_t now_ns,
 		      uint64_t *next_ns);
+
+/* ---- net/converge.c ---- */
+
 /* Own changes up to the durable counter have their time now. */
-void evfs_report_note_change(struct evfs_engine *engine, uint64_t counter);
+void evfs_converge_note_change(struct evfs_engine *engine, uint64_t counter);
+/* The member covers own changes in (before, now]. */
+void evfs_converge_sample(struct evfs_engine *engine, struct evfs_peer *peer,
+			  uint64_t before, uint64_t now);
+void evfs_converge_status(struct evfs_engine *engine,
+			  const struct evfs_peer *peer,
+			  struct evfs_peer_status *ret);
 
 #endif

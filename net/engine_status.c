@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Status: what is known, by the last reports, and nothing that is hoped. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -59,8 +58,9 @@ static int weigh_bytes(struct evfs_engine *engine,
 	return r;
 }
 
-static int weigh(struct evfs_engine *engine, const struct evfs_context *context,
-		 struct evfs_weight *weight, struct evfs_err *err)
+int evfs_engine_weigh(struct evfs_engine *engine,
+		      const struct evfs_context *context,
+		      struct evfs_weight *weight, struct evfs_err *err)
 {
 	uint64_t now_ns = evfs_engine_now(engine);
 	int r;
@@ -100,31 +100,6 @@ static uint64_t missing(const struct evfs_engine *engine,
 			sum += theirs->rows[i].counter - ours;
 	}
 	return sum;
-}
-
-static int compare_u32(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void convergence(const struct evfs_peer *peer,
-			struct evfs_peer_status *ret)
-{
-	uint32_t sorted[EVFS_ENGINE_SAMPLES];
-	size_t n = peer->n_samples < EVFS_ENGINE_SAMPLES
-			   ? (size_t)peer->n_samples
-			   : EVFS_ENGINE_SAMPLES;
-
-	ret->convergence_p50_ms = ret->convergence_p99_ms = -1;
-	ret->convergence_count = peer->n_samples;
-	if (n == 0)
-		return;
-	memcpy(sorted, peer->samples, n * sizeof(sorted[0]));
-	qsort(sorted, n, sizeof(sorted[0]), compare_u32);
-	ret->convergence_p50_ms = sorted[(n - 1) * 50 / 100];
-	ret->convergence_p99_ms = sorted[(n - 1) * 99 / 100];
 }
 
 /* What gossip says of a member that there is no session with. */
@@ -175,7 +150,8 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 {
 	uint64_t now_ns = evfs_engine_now(engine);
 	const struct evfs_peer_report *report = &peer->report;
-	int r = weigh(engine, &report->context, &peer->behind, err);
+	struct evfs_hints_count hints;
+	int r = evfs_engine_weigh(engine, &report->context, &peer->behind, err);
 
 	if (r < 0)
 		return r;
@@ -193,6 +169,7 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 	ret->missing_changes = missing(engine, &report->context);
 	if (missing_own(engine, peer) > ret->missing_changes)
 		ret->missing_changes = missing_own(engine, peer);
+	ret->missing_bytes = engine->wanted_bytes;
 	ret->rtt_ms = peer->rtt_ns < 0 ? -1
 				       : (peer->rtt_ns + (int64_t)EVFS_MS - 1) /
 						 (int64_t)EVFS_MS;
@@ -204,7 +181,7 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 			? -1
 			: (int64_t)((now_ns - peer->contact_ns) / EVFS_SECOND);
 	hearsay(engine, peer, ret);
-	convergence(peer, ret);
+	evfs_converge_status(engine, peer, ret);
 	ret->auditing = report->auditing;
 	evfs_meta_lock(engine->meta);
 	ret->blocks = evfs_collect_blocks(engine->meta, peer->member.node);
@@ -215,6 +192,14 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 		return r;
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s",
 		 peer->last_error);
+	r = evfs_hints_of(engine, peer, &hints, err);
+	if (r < 0)
+		return r;
+	ret->hints_count = hints.count;
+	ret->hints_bytes = hints.bytes;
+	ret->hints_oldest_s = hints.oldest_s;
+	ret->hints_expired = hints.expired;
+	ret->hints_foreign = hints.foreign;
 	return 0;
 }
 
@@ -254,7 +239,7 @@ static int pending(struct evfs_engine *engine, struct evfs_engine_status *ret,
 	if (r < 0)
 		evfs_err_set(err, r, "status: out of memory");
 	else
-		r = weigh(engine, &all, &engine->pending, err);
+		r = evfs_engine_weigh(engine, &all, &engine->pending, err);
 	evfs_context_fini(&all);
 	if (r < 0)
 		return r;
@@ -348,5 +333,13 @@ int evfs_engine_status(struct evfs_engine *engine,
 	ret->gossip_bytes = engine->gossip.bytes;
 	ret->gossip_refused = engine->gossip.refused;
 	ret->health = engine->gossip.health.score;
+	ret->hints_delivered = engine->hints.delivered;
+	ret->hints_expired = engine->hints.expired;
+	ret->write_waits = engine->quorums.write_waits;
+	ret->write_failed = engine->quorums.write_failed;
+	ret->read_waits = engine->quorums.read_waits;
+	ret->read_failed = engine->quorums.read_failed;
+	ret->read_checks = engine->quorums.checks;
+	ret->read_repaired = engine->quorums.repaired;
 	return 0;
 }

@@ -190,6 +190,7 @@ static void net_free(struct evfs_net *net)
 	pthread_mutex_destroy(&net->lock);
 	evfs_free(net->watches);
 	evfs_free(net->urgents);
+	evfs_free(net->questions);
 	evfs_free(net->fds);
 	evfs_free(net->serials);
 	evfs_free(net);
@@ -223,6 +224,11 @@ static void fill_tables(struct evfs_net *net)
 	net->content_watch = (struct evfs_content_watch){
 		.ctx = net,
 		.urgent = evfs_net_on_urgent,
+	};
+	net->quorum_watch = (struct evfs_quorum_watch){
+		.ctx = net,
+		.asked = evfs_net_on_asked,
+		.withdrawn = evfs_net_on_withdrawn,
 	};
 }
 
@@ -280,8 +286,10 @@ int evfs_net_start(struct evfs_meta *meta,
 	evfs_feed_add(meta, &net->listener);
 	evfs_content_set_watch(evfs_meta_content(meta), EVFS_CONTENT_WATCH_NET,
 			       &net->content_watch);
+	evfs_quorum_set_watch(meta, EVFS_QUORUM_WATCH_NET, &net->quorum_watch);
 	rc = start_thread(net);
 	if (rc) {
+		evfs_quorum_set_watch(meta, EVFS_QUORUM_WATCH_NET, NULL);
 		evfs_content_set_watch(evfs_meta_content(meta),
 				       EVFS_CONTENT_WATCH_NET, NULL);
 		evfs_feed_remove(meta, &net->listener);
@@ -295,6 +303,7 @@ int evfs_net_start(struct evfs_meta *meta,
 
 void evfs_net_stop(struct evfs_net *net)
 {
+	evfs_quorum_set_watch(net->meta, EVFS_QUORUM_WATCH_NET, NULL);
 	evfs_content_set_watch(evfs_meta_content(net->meta),
 			       EVFS_CONTENT_WATCH_NET, NULL);
 	evfs_feed_remove(net->meta, &net->listener);

@@ -61,6 +61,63 @@ void evfs_net_on_urgent(void *ctx, const evfs_hash *name, uint64_t size)
 	evfs_net_wake(net);
 }
 
+static bool add_question(struct evfs_net *net,
+			 const struct evfs_net_question *question)
+{
+	bool ok;
+
+	pthread_mutex_lock(&net->lock);
+	ok = evfs_grow((void **)&net->questions, net->n_questions,
+		       &net->cap_questions, sizeof(*net->questions)) == 0;
+	if (ok)
+		net->questions[net->n_questions++] = *question;
+	pthread_mutex_unlock(&net->lock);
+	evfs_net_wake(net);
+	return ok;
+}
+
+void evfs_net_on_asked(void *ctx, const struct evfs_question *question)
+{
+	const struct evfs_net_question item = { .question = *question };
+	const struct evfs_answer lost = { .id = question->id,
+					  .code = EVFS_ENOMEM,
+					  .why = "out of memory" };
+	struct evfs_net *net = ctx;
+
+	if (!add_question(net, &item))
+		evfs_quorum_answer(net->meta, &lost);
+}
+
+void evfs_net_on_withdrawn(void *ctx, uint64_t id)
+{
+	const struct evfs_net_question item = { .question = { .id = id },
+						.withdrawn = true };
+
+	/* without memory it lives until its time is over */
+	(void)add_question(ctx, &item);
+}
+
+static void run_questions(struct evfs_net *net)
+{
+	struct evfs_net_question *questions;
+	size_t n;
+
+	pthread_mutex_lock(&net->lock);
+	questions = evfs_steal(net->questions);
+	n = net->n_questions;
+	net->n_questions = 0;
+	net->cap_questions = 0;
+	pthread_mutex_unlock(&net->lock);
+	for (size_t i = 0; i < n; i++) {
+		if (questions[i].withdrawn)
+			evfs_engine_withdraw(net->engine,
+					     questions[i].question.id);
+		else
+			evfs_engine_ask(net->engine, &questions[i].question);
+	}
+	evfs_free(questions);
+}
+
 static void run_news(struct evfs_net *net)
 {
 	struct evfs_net_urgent *urgents;
@@ -307,6 +364,7 @@ static int poll_once(struct evfs_net *net, uint64_t until_ns)
 	run_calls(net);
 	run_news(net);
 	run_done(net);
+	run_questions(net);
 	run_watches(net, &net->fds[1], n_watches);
 	evfs_ssh_process(net->ssh, &net->fds[1 + n_watches], n_ssh);
 	return 0;
@@ -342,6 +400,7 @@ void *evfs_net_run(void *arg)
 	run_calls(net);
 	evfs_background_stop(net->background);
 	run_done(net);
+	run_questions(net); /* the engine's end answers them */
 	evfs_engine_free(net->engine); /* closes its connections */
 	net->engine = NULL;
 	evfs_ssh_shut(net->ssh);

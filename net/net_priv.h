@@ -33,6 +33,11 @@ struct evfs_net_urgent {
 	uint64_t size;
 };
 
+struct evfs_net_question {
+	struct evfs_question question;
+	bool withdrawn;     /* it is not wanted any more; only the id counts */
+};
+
 struct evfs_net {
 	struct evfs_meta *meta;      /* borrowed */
 	const struct evfs_env *env;  /* borrowed from meta */
@@ -43,6 +48,7 @@ struct evfs_net {
 	struct evfs_transport transport;
 	struct evfs_feed_listener listener;
 	struct evfs_content_watch content_watch;
+	struct evfs_quorum_watch quorum_watch;
 	int wake_fd;                 /* eventfd */
 	pthread_t thread;
 	void (*round)(void *ctx, struct evfs_engine *engine);
@@ -58,6 +64,8 @@ struct evfs_net {
 	uint64_t last_serial;
 	struct evfs_net_urgent *urgents;      /* owned array */
 	size_t n_urgents, cap_urgents;
+	struct evfs_net_question *questions;  /* owned array */
+	size_t n_questions, cap_questions;
 
 	struct pollfd *fds;          /* network thread; owned */
 	uint64_t *serials;           /* of the watches in fds; owned */
@@ -74,5 +82,7 @@ void *evfs_net_run(void *arg);
 /* Listeners of the store; any thread. */
 void evfs_net_on_durable(void *ctx);
 void evfs_net_on_urgent(void *ctx, const evfs_hash *name, uint64_t size);
+void evfs_net_on_asked(void *ctx, const struct evfs_question *question);
+void evfs_net_on_withdrawn(void *ctx, uint64_t id);
 
 #endif

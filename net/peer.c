@@ -27,6 +27,7 @@ bool evfs_peer_is_paused(const struct evfs_engine *engine,
 static void free_peer(struct evfs_peer *peer)
 {
 	evfs_context_fini(&peer->report.context);
+	evfs_context_fini(&peer->hint_expired);
 	evfs_free(peer->report.connected);
 	evfs_free(peer);
 }

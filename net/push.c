@@ -33,20 +33,16 @@ static bool is_connected(const struct evfs_peer_report *report, uint64_t node)
 	return false;
 }
 
-static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
-		   uint64_t now_ns, uint64_t *next_ns)
+/* Has it to be sent something now? *ret_none: there is nothing at all. */
+static bool is_lacking(struct evfs_engine *engine, struct evfs_session *session,
+		       uint64_t now_ns, uint64_t *next_ns, bool *ret_none)
 {
 	const struct evfs_peer_report *report = &session->peer->report;
 	const struct evfs_context *mine = &engine->durable;
 	bool foreign = false;
 	size_t i;
 
-	/* what is here does not count yet, but for one who has lost its memory
-	 * as well and asks for everything */
-	if (engine->recalling && !(session->pull && session->pull_audit))
-		return false;
-	if (session->pull)
-		return true;
+	*ret_none = false;
 	for (i = 0; i < mine->n; i++) {
 		evfs_dot dot = { mine->rows[i].actor, mine->rows[i].counter };
 
@@ -61,6 +57,7 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 	}
 	if (!foreign) {
 		session->relay_ns = 0;
+		*ret_none = true;
 		return false;
 	}
 	if (session->relay_ns == 0)
@@ -69,6 +66,29 @@ static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
 		return true;
 	evfs_engine_lower(next_ns, session->relay_ns);
 	return false;
+}
+
+/* What it has asked for; what it missed while it was away, if it may come now;
+ * then every change. */
+static bool is_due(struct evfs_engine *engine, struct evfs_session *session,
+		   uint64_t now_ns, uint64_t *next_ns)
+{
+	bool none, lacking;
+
+	/* what is here does not count yet, but for one who has lost its memory
+	 * as well and asks for everything */
+	if (engine->recalling && !(session->pull && session->pull_audit))
+		return false;
+	if (session->pull)
+		return true;
+	lacking = is_lacking(engine, session, now_ns, next_ns, &none);
+	if (none && session->peer->report.complete && !session->caught_up)
+		evfs_hints_done(engine, session);
+	if (!lacking)
+		return false;
+	if (session->caught_up)
+		return (engine->layers & EVFS_LAYER_PUSH) != 0;
+	return evfs_hints_may_send(engine, session, now_ns, next_ns);
 }
 
 /* ---- batches ---- */
@@ -289,6 +309,7 @@ static int begin(struct evfs_engine *engine, struct evfs_session *session,
 	struct evfs_buf snap = { 0 };
 	int r;
 
+	session->out.paced = !session->pull && !session->caught_up;
 	if (session->pull) {
 		evfs_context_fini(&session->assumed);
 		session->assumed = session->pulled;
@@ -305,6 +326,9 @@ static int begin(struct evfs_engine *engine, struct evfs_session *session,
 		message.stream = ++session->out.id;
 		message.full = session->assumed.n == 0;
 		message.snap = evfs_wire_bytes(snap.data, snap.len);
+		message.paced = session->out.paced;
+		if (session->out.paced)
+			evfs_hints_begin(&session->out);
 		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_BEGIN;
 		envelope.begin = &message;
 		(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
@@ -334,6 +358,8 @@ static int end(struct evfs_engine *engine, struct evfs_session *session,
 				    "ending a stream: out "
 				    "of memory");
 	evfs_push_fini(session);
+	if (session->out.paced)
+		session->handoff = EVFS_HANDOFF_NONE;
 	engine->changed = true;
 	return 0;
 }
@@ -349,6 +375,8 @@ static int next_batch(struct evfs_engine *engine, struct evfs_session *session,
 	r = evfs_delta_next(session->out.delta, 0, &objects, &n, &done, err);
 	if (r < 0)
 		return r;
+	if (session->out.paced)
+		evfs_hints_count_sent(engine, session, n);
 	if (n > 0)
 		r = send_batch(engine, session, objects, n, err);
 	for (i = 0; i < n; i++)
@@ -379,6 +407,9 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 					  now_ns + EVFS_ENGINE_POLL_NS);
 			break;
 		}
+		if (session->out.paced &&
+		    !evfs_hints_may_go_on(engine, session, now_ns, next_ns))
+			break;
 		r = next_batch(engine, session, &err);
 	}
 	if (r < 0)

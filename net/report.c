@@ -94,39 +94,6 @@ out:
 
 /* ---- in ---- */
 
-void evfs_report_note_change(struct evfs_engine *engine, uint64_t counter)
-{
-	struct evfs_change_time *slot =
-		&engine->changes[engine->n_changes++ % EVFS_ENGINE_CHANGES];
-
-	slot->counter = counter;
-	slot->ns = evfs_engine_now(engine);
-}
-
-/* The member covers own changes in (before, now]: how long did that take? */
-static void sample(struct evfs_engine *engine, struct evfs_peer *peer,
-		   uint64_t before, uint64_t now)
-{
-	uint64_t first = engine->n_changes > EVFS_ENGINE_CHANGES
-				 ? engine->n_changes - EVFS_ENGINE_CHANGES
-				 : 0;
-	uint64_t now_ns = evfs_engine_now(engine), i = engine->n_changes;
-
-	while (i > first &&
-	       engine->changes[(i - 1) % EVFS_ENGINE_CHANGES].counter > before)
-		i--;
-	for (; i < engine->n_changes; i++) {
-		const struct evfs_change_time *change =
-			&engine->changes[i % EVFS_ENGINE_CHANGES];
-		uint64_t ms = (now_ns - change->ns + EVFS_MS - 1) / EVFS_MS;
-
-		if (change->counter > now)
-			break;
-		peer->samples[peer->n_samples++ % EVFS_ENGINE_SAMPLES] =
-			ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
-	}
-}
-
 static int take_connected(struct evfs_peer_report *to,
 			  const ProtobufCBinaryData *bytes,
 			  struct evfs_err *err)
@@ -180,7 +147,8 @@ int evfs_report_receive(struct evfs_engine *engine,
 	if (!evfs_context_equal(&peer->report.context, &context)) {
 		peer->report.unsaved = true;
 		engine->news++;
-		sample(engine, peer, before, evfs_context_get(&context, actor));
+		evfs_converge_sample(engine, peer, before,
+				     evfs_context_get(&context, actor));
 	}
 	/* what it said meanwhile was not kept */
 	peer->report.unsaved |= peer->report.auditing != report->auditing;
@@ -213,7 +181,8 @@ void evfs_report_adopt(struct evfs_engine *engine, struct evfs_peer *peer)
 	if (evfs_context_equal(&peer->report.context, &engine->durable) ||
 	    evfs_context_copy(&peer->report.context, &engine->durable) < 0)
 		return; /* known; or out of memory: the next round tries again */
-	sample(engine, peer, before, evfs_context_get(&engine->durable, actor));
+	evfs_converge_sample(engine, peer, before,
+			     evfs_context_get(&engine->durable, actor));
 	peer->report.known = peer->report.unsaved = true;
 	engine->news++;
 	engine->changed = true;

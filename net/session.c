@@ -68,6 +68,7 @@ void evfs_session_drop(struct evfs_engine *engine, struct evfs_session *session)
 	evfs_apply_fini(engine, session);
 	evfs_serve_fini(session);
 	evfs_fetch_session_gone(engine, session);
+	evfs_quorum_session_gone(session);
 	for (i = 0; i < EVFS_CHANNELS; i++) {
 		evfs_buf_fini(&session->in[i]);
 		evfs_buf_fini(&session->backlog[i]);
@@ -316,6 +317,20 @@ static int handle_stream(struct evfs_engine *engine,
 	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK:
 	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK2:
 		return evfs_gossip_receive(engine, session, e, err);
+	case EVFS__WIRE__ENVELOPE__KIND_OFFER:
+		return evfs_hints_offer(engine, session, e->offer, err);
+	case EVFS__WIRE__ENVELOPE__KIND_GRANT:
+		return evfs_hints_grant(engine, session, e->grant, err);
+	case EVFS__WIRE__ENVELOPE__KIND_TAKEN:
+		return evfs_hints_taken(engine, session, e->taken, err);
+	case EVFS__WIRE__ENVELOPE__KIND_HOLD:
+		return evfs_quorum_hold(engine, session, e->hold, err);
+	case EVFS__WIRE__ENVELOPE__KIND_HELD:
+		return evfs_quorum_held(engine, session, e->held, err);
+	case EVFS__WIRE__ENVELOPE__KIND_COMPARE:
+		return evfs_quorum_compare(engine, session, e->compare, err);
+	case EVFS__WIRE__ENVELOPE__KIND_STATE:
+		return evfs_quorum_state(engine, session, e->state, err);
 	case EVFS__WIRE__ENVELOPE__KIND_PING:
 		got_ping(engine, session, e->ping);
 		return 0;

@@ -15,12 +15,14 @@
 #include "meta/delta.h"
 #include "meta/idmap.h"
 #include "meta/object.h"
+#include "net/hints.h"
 #include "net/transport.h"
 #include "net/wire.h"
 
 struct evfs_audits;
 struct evfs_engine;
 struct evfs_peer;
+struct evfs_quorum_hold;
 struct evfs_session;
 
 enum evfs_session_state {
@@ -37,6 +39,10 @@ enum evfs_session_state {
 struct evfs_outgoing {
 	struct evfs_delta *delta; /* owned; NULL = none */
 	uint64_t id;		  /* Begin.stream */
+	bool paced;		  /* what the peer missed: net/hints.h */
+	uint64_t paced_id;	  /* of the last such stream; its */
+	uint64_t sent, taken;	  /* objects sent, and acknowledged, and */
+	uint64_t window;	  /* how many may be between the two */
 };
 
 /* One that comes in. */
@@ -53,6 +59,15 @@ struct evfs_incoming {
 	size_t n_puts, cap_puts;
 	bool audit;	       /* all that the member has comes */
 	struct evfs_idmap met; /* owned; then: keys of what came */
+	size_t changed; /* objects that the last batch changed */
+	bool paced;	   /* Begin.paced */
+	uint64_t paced_id; /* of the last such stream; its objects: */
+	uint64_t taken, marked, said; /* applied; on disk at generation
+				       * `mark`; acknowledged */
+	uint64_t mark;
+	uint64_t offered;  /* objects that wait for a Grant; 0 = none */
+	bool granted;	   /* it may send them */
+	uint64_t batch_ns; /* last batch, or the Grant */
 };
 
 /* What the peer asked for and has not got yet. */
@@ -98,6 +113,9 @@ struct evfs_session {
 	bool audit_asked;	     /* an audit of ours: it was asked for
 				      * everything */
 	struct evfs_context pulled;  /* from where, then */
+	bool caught_up;		     /* it has had all since it came */
+	enum evfs_handoff handoff;   /* of what it missed */
+	uint64_t offer_ns;
 	struct evfs_outgoing out;
 	struct evfs_incoming incoming;
 	struct evfs_incoming repairs; /* batches of audits */
@@ -108,6 +126,8 @@ struct evfs_session {
 	bool waits;	      /* fetch.c, for a moment: a manifest is
 			       * due from it */
 	struct evfs_buf asks; /* hashes of the next WantChunks */
+	struct evfs_quorum_hold *holds; /* owned; what it wants to hear of */
+	size_t n_holds;
 };
 
 /* ---- life: net/session.c ---- */
@@ -215,6 +235,11 @@ int evfs_apply_end(struct evfs_engine *engine, struct evfs_session *session,
 int evfs_apply_repair(struct evfs_engine *engine, struct evfs_session *session,
 		      const Evfs__Wire__Batch *batch,
 		      struct evfs_err *err) EVFS_MUST_USE;
+/* Objects outside a stream, joined like those of one. *ret_changed: how many
+ * are another state now. May end the session itself. */
+int evfs_apply_state(struct evfs_engine *engine, struct evfs_session *session,
+		     const Evfs__Wire__State *state, size_t *ret_changed,
+		     struct evfs_err *err) EVFS_MUST_USE;
 void evfs_apply_fini(struct evfs_engine *engine, struct evfs_session *session);
 
 /* ---- lost memory: net/memory.c ---- */

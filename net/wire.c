@@ -402,6 +402,54 @@ static int check_audit(const Evfs__Wire__Audit *audit, struct evfs_err *err)
 	return r;
 }
 
+static int check_ino(const ProtobufCBinaryData *bytes, bool may_lack,
+		     const char *what, struct evfs_err *err)
+{
+	if (bytes->len == EVFS_DOT_BYTES || (may_lack && bytes->len == 0))
+		return 0;
+	return evfs_err_set(err, EVFS_EPROTO, "%s: %zu bytes, a dot has %d",
+			    what, bytes->len, EVFS_DOT_BYTES);
+}
+
+static int check_hold(const Evfs__Wire__Hold *hold, struct evfs_err *err)
+{
+	int r = check_ino(&hold->ino, true, "hold", err);
+
+	return r < 0 ? r : check_context(&hold->rows, "hold: rows", err);
+}
+
+static int check_compare(const Evfs__Wire__Compare *compare,
+			 struct evfs_err *err)
+{
+	int r = check_ino(&compare->ino, false, "compare", err);
+
+	if (r == 0)
+		r = check_context(&compare->rows, "compare: rows", err);
+	if (r == 0)
+		r = check_context(&compare->context, "compare: context", err);
+	return r;
+}
+
+static int check_state(const Evfs__Wire__State *state, struct evfs_err *err)
+{
+	size_t i;
+	int r = check_ino(&state->ino, false, "state", err);
+
+	if (r == 0)
+		r = check_context(&state->context, "state: context", err);
+	if (r == 0)
+		r = check_context(&state->rows, "state: rows", err);
+	if (r < 0)
+		return r;
+	if (state->n_objects > EVFS_WIRE_OBJECTS_MAX)
+		return evfs_err_set(err, EVFS_EPROTO, "state: too long");
+	for (i = 0; i < state->n_objects; i++)
+		if (state->objects[i].len == 0)
+			return evfs_err_set(err, EVFS_EPROTO,
+					    "state: empty object");
+	return 0;
+}
+
 static int check_envelope(const Evfs__Wire__Envelope *e, struct evfs_err *err)
 {
 	switch (e->kind_case) {
@@ -442,9 +490,19 @@ static int check_envelope(const Evfs__Wire__Envelope *e, struct evfs_err *err)
 		return check_gossip(e->gossip_ack, err);
 	case EVFS__WIRE__ENVELOPE__KIND_GOSSIP_ACK2:
 		return check_gossip(e->gossip_ack2, err);
+	case EVFS__WIRE__ENVELOPE__KIND_HOLD:
+		return check_hold(e->hold, err);
+	case EVFS__WIRE__ENVELOPE__KIND_COMPARE:
+		return check_compare(e->compare, err);
+	case EVFS__WIRE__ENVELOPE__KIND_STATE:
+		return check_state(e->state, err);
 	case EVFS__WIRE__ENVELOPE__KIND_END:
 	case EVFS__WIRE__ENVELOPE__KIND_PING:
 	case EVFS__WIRE__ENVELOPE__KIND_PONG:
+	case EVFS__WIRE__ENVELOPE__KIND_HELD:
+	case EVFS__WIRE__ENVELOPE__KIND_OFFER:
+	case EVFS__WIRE__ENVELOPE__KIND_GRANT:
+	case EVFS__WIRE__ENVELOPE__KIND_TAKEN:
 	case EVFS__WIRE__ENVELOPE__KIND__NOT_SET:
 	default:
 		return 0;

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "meta/config.h"
 #include "meta/members.h"
 #include "tools/cli.h"
 #include "tools/daemon/daemon.h"
@@ -33,7 +34,8 @@ static const char usage_text[] =
 	"  -d             the same, with debug messages\n"
 	"  -o OPT,...     mount options: ro, allow_other, default_permissions, ...\n"
 	"                 listen=ADDR:PORT listens there instead of where\n"
-	"                 'evfsctl init --listen' said\n"
+	"                 'evfsctl init --listen' said;\n"
+	"                 write_quorum=N, read_quorum=N: of this mount\n"
 	"  -h, --help     show this\n"
 	"  -V, --version  show the version\n"
 	"\n"
@@ -45,6 +47,7 @@ struct options {
 	bool debug;
 	const char *store, *mountpoint; /* borrowed from argv */
 	char *listen;                   /* owned; NULL: as the store says */
+	unsigned write_quorum, read_quorum; /* 0: as the settings say */
 	struct evfs_buf fuse;           /* options for the mount, a text */
 };
 
@@ -72,6 +75,33 @@ static bool is_for_mount_only(const char *option)
 	return !strncmp(option, "x-", 2);
 }
 
+/* "write_quorum=2" and its like. 1: it is none of them; below 0: told. */
+static int take_quorum(struct options *options, const char *option)
+{
+	static const enum evfs_config_key keys[] = { EVFS_CONFIG_write_quorum,
+						     EVFS_CONFIG_read_quorum };
+	unsigned *const values[] = { &options->write_quorum,
+				     &options->read_quorum };
+	struct evfs_err err = { 0 };
+	int64_t number;
+
+	for (size_t i = 0; i < 2; i++) {
+		const char *name = evfs_config_name(keys[i]);
+		size_t len = strlen(name);
+
+		if (strncmp(option, name, len) != 0 || option[len] != '=')
+			continue;
+		if (evfs_config_parse(keys[i], option + len + 1, &number,
+				      &err) < 0) {
+			fprintf(stderr, "evfs: -o %s\n", err.msg);
+			return err.code;
+		}
+		*values[i] = (unsigned)number;
+		return 0;
+	}
+	return 1;
+}
+
 static int take_options(struct options *options, const char *list)
 {
 	evfs_cleanup_free char *copy = evfs_strdup(list);
@@ -80,8 +110,13 @@ static int take_options(struct options *options, const char *list)
 	if (!copy)
 		return EVFS_ENOMEM;
 	while ((option = strsep(&rest, ","))) {
-		int rc = 0;
+		int rc = take_quorum(options, option);
 
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			continue;
+		rc = 0;
 		if (!strncmp(option, "listen=", 7)) {
 			evfs_free(options->listen);
 			options->listen = evfs_strdup(option + 7);
@@ -107,7 +142,7 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 }
 	};
-	int letter;
+	int letter, rc;
 
 	opterr = 0;
 	while ((letter = getopt_long(argc, argv, "+:fdo:hV", longs, NULL)) !=
@@ -127,8 +162,10 @@ static int parse(int argc, char **argv, struct options *options)
 			options->foreground = options->debug = true;
 			break;
 		case 'o':
-			if (take_options(options, optarg))
-				return EVFS_EXIT_FAILED;
+			rc = take_options(options, optarg);
+			if (rc)
+				return rc == EVFS_EINVAL ? EVFS_EXIT_USAGE
+							 : EVFS_EXIT_FAILED;
 			break;
 		case 'h':
 			fputs(usage_text, stdout);
@@ -229,6 +266,8 @@ static int start(struct evfs_daemon *daemon, const struct options *options,
 					? (char *)options->fuse.data
 					: NULL,
 		.debug = options->debug,
+		.write_quorum = options->write_quorum,
+		.read_quorum = options->read_quorum,
 		.status_json = evfs_status_for_mount,
 		.status_ctx = daemon
 	};

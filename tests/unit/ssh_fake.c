@@ -295,6 +295,19 @@ void evfs_engine_durable(struct evfs_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
+void evfs_engine_ask(struct evfs_engine *engine,
+		     const struct evfs_question *question)
+{
+	(void)engine;
+	(void)question;
+}
+
+void evfs_engine_withdraw(struct evfs_engine *engine, uint64_t id)
+{
+	(void)engine;
+	(void)id;
+}
+
 void evfs_engine_urgent(struct evfs_engine *engine, const evfs_hash *name,
 			uint64_t size)
 {

@@ -103,13 +103,21 @@ static void count_peers(const struct picture *p, size_t *in_sync,
 	}
 }
 
+static bool slow_peer(const struct picture *p)
+{
+	for (size_t i = 0; i < p->engine.n_peers; i++)
+		if (p->engine.peers[i].slow)
+			return true;
+	return false;
+}
+
 static const char *state_of(const struct picture *p, bool converged)
 {
 	size_t in_sync, connected;
 
 	count_peers(p, &in_sync, &connected);
 	if (p->conflicts || p->content.corrupt || p->engine.audit.diverged ||
-	    p->engine.removed || p->engine.auditing)
+	    p->engine.removed || p->engine.auditing || slow_peer(p))
 		return "attention";
 	if (converged)
 		return "in-sync";
@@ -162,8 +170,8 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 {
 	return json_pack(
 		"{s:s, s:o, s:s?, s:s, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
-		" s:o, s:{s:i, s:i, s:n, s:i}, s:{s:o, s:o, s:o}, s:s?,"
-		" s:s?, s:o, s:b, s:b, s:o}",
+		" s:o, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o, s:o, s:b},"
+		" s:s?, s:s?, s:o, s:b, s:b, s:o}",
 		"name", peer->member.name, "id",
 		node_id_json(peer->member.node), "address",
 		*peer->member.address ? peer->member.address : NULL, "state",
@@ -173,15 +181,19 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 		"in_sync", (int)(peer->in_sync && settled), "behind_changes",
 		unsigned_json(peer->behind_changes), "behind_bytes",
 		unsigned_json(peer->behind_bytes), "missing_changes",
-		unsigned_json(peer->missing_changes), "rtt_ms",
+		unsigned_json(peer->missing_changes), "missing_bytes",
+		unsigned_json(peer->missing_bytes), "rtt_ms",
 		known_json(peer->rtt_ms), "skew_ms",
 		peer->skew_ms == INT64_MIN ? json_null()
 					   : json_integer(peer->skew_ms),
 		"last_contact_s", known_json(peer->last_contact_s), "hints",
-		"count", 0, "bytes", 0, "oldest_s", "expired", 0,
-		"convergence_ms", "p50", known_json(peer->convergence_p50_ms),
+		"count", unsigned_json(peer->hints_count), "bytes",
+		unsigned_json(peer->hints_bytes), "oldest_s",
+		known_json(peer->hints_oldest_s), "expired",
+		unsigned_json(peer->hints_expired), "convergence_ms", "p50", known_json(peer->convergence_p50_ms),
 		"p99", known_json(peer->convergence_p99_ms), "count",
-		unsigned_json(peer->convergence_count), "last_error",
+		unsigned_json(peer->convergence_count), "slow",
+		(int)peer->slow, "last_error",
 		*peer->last_error ? peer->last_error : NULL, "heard_via",
 		*peer->heard_via ? peer->heard_via : NULL, "protocol",
 		peer->version ? json_integer(peer->version) : json_null(),
@@ -235,8 +247,14 @@ static json_t *node_json(const struct evfs_daemon *daemon)
 static json_t *volume_json(const struct evfs_daemon *daemon,
 			   const struct picture *p)
 {
+	const struct evfs_env *env = evfs_meta_env(daemon->meta);
+	int64_t now_s = (int64_t)(env->wall_ns(env->ctx) / 1000000000u);
+	int64_t verified_s = p->engine.verified_wall_s;
+
+	if (verified_s >= 0)
+		verified_s = now_s > verified_s ? now_s - verified_s : 0;
 	return json_pack(
-		"{s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "id",
+		"{s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "id",
 		hash_json(evfs_meta_volume(daemon->meta)), "root_hash",
 		hash_json(&p->root), "files",
 		(json_int_t)p->counters[EVFS_COUNTER_FILES], "dirs",
@@ -244,7 +262,8 @@ static json_t *volume_json(const struct evfs_daemon *daemon,
 		(json_int_t)p->counters[EVFS_COUNTER_BYTES], "versions",
 		(json_int_t)p->counters[EVFS_COUNTER_VERSIONS], "conflicts",
 		unsigned_json(p->conflicts), "only_here",
-		unsigned_json(p->only_here + p->unsealed));
+		unsigned_json(p->only_here + p->unsealed), "verified_s",
+		known_json(verified_s));
 }
 
 /* What waits to be confirmed, for the first line of the text form. */
@@ -316,6 +335,29 @@ static json_t *collection_json(const struct picture *p)
 			 "behind", (int)stats->behind);
 }
 
+static json_t *hints_json(const struct picture *p)
+{
+	uint64_t held = 0, foreign = 0;
+
+	for (size_t i = 0; i < p->engine.n_peers; i++) {
+		held += p->engine.peers[i].hints_count;
+		foreign += p->engine.peers[i].hints_foreign;
+	}
+	return json_pack("{s:o, s:o, s:o, s:o}", "held", unsigned_json(held),
+			 "delivered", unsigned_json(p->engine.hints_delivered),
+			 "expired", unsigned_json(p->engine.hints_expired),
+			 "held_for_others", unsigned_json(foreign));
+}
+
+static json_t *quorum_json(const struct picture *p)
+{
+	return json_pack("{s:o, s:o, s:o, s:o}", "write_waits",
+			 unsigned_json(p->engine.write_waits), "write_failed",
+			 unsigned_json(p->engine.write_failed), "read_waits",
+			 unsigned_json(p->engine.read_waits), "read_failed",
+			 unsigned_json(p->engine.read_failed));
+}
+
 json_t *evfs_status_json(struct evfs_daemon *daemon,
 			 struct evfs_engine *engine)
 {
@@ -328,19 +370,19 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 	converged = p.engine.converged && is_settled(&p);
 	status = json_pack(
 		"{s:i, s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o,"
-		" s:{s:i, s:i, s:i, s:i}, s:o,"
-		" s:o, s:{s:i, s:i},"
+		" s:o, s:o, s:o,"
+		" s:o, s:{s:o, s:o},"
 		" s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o}, s:b}",
 		"format", 1, "node", node_json(daemon), "volume",
 		volume_json(daemon, &p), "state", state_of(&p, converged),
 		"converged", (int)converged, "paused", (int)p.engine.paused,
 		"verified_at", time_json(p.engine.verified_wall_s), "peers",
 		peers_json(&p), "pending", pending_json(daemon, &p), "traffic",
-		traffic_json(&p), "hints", "held", 0, "delivered", 0,
-		"expired", 0, "held_for_others", 0, "gossip",
-		gossip_json(&p), "anti_entropy",
+		traffic_json(&p), "hints", hints_json(&p), "quorum",
+		quorum_json(&p), "gossip", gossip_json(&p), "anti_entropy",
 		evfs_status_audit_json(daemon, &p.engine.audit),
-		"read_repair", "checks", 0, "repaired", 0, "content",
+		"read_repair", "checks", unsigned_json(p.engine.read_checks),
+		"repaired", unsigned_json(p.engine.read_repaired), "content",
 		"objects", unsigned_json(p.content.objects), "bytes",
 		unsigned_json(p.content.bytes), "corrupt",
 		unsigned_json(p.content.corrupt), "missing",

@@ -61,6 +61,27 @@ static void verified(const json_t *status, char out[16])
 		strftime(out, 16, "%H:%M:%S", &local);
 }
 
+/* Members that get changes later than convergence_target says. */
+static void slow_line(const json_t *status, char line[256])
+{
+	const json_t *peers = json_object_get(status, "peers");
+	char p99[EVFS_CLI_TEXT];
+	size_t i;
+	json_t *peer;
+
+	snprintf(line, 256, "ATTENTION");
+	json_array_foreach (peers, i, peer) {
+		if (!json_is_true(at(peer, "convergence_ms", "slow")))
+			continue;
+		evfs_cli_seconds(number(peer, "convergence_ms", "p99") / 1000,
+				 p99);
+		snprintf(line, 256,
+			 "ATTENTION changes reach %s late (p99 %s, more than "
+			 "convergence_target)", text(peer, "name"), p99);
+		return;
+	}
+}
+
 static void attention_line(const json_t *status, char line[256])
 {
 	double conflicts = number(status, "volume", "conflicts");
@@ -90,8 +111,10 @@ static void attention_line(const json_t *status, char line[256])
 	if (conflicts > 0)
 		snprintf(line, 256, "ATTENTION %s%.0f conflict%s", damaged,
 			 conflicts, conflicts == 1 ? "" : "s");
-	else
+	else if (corrupt > 0)
 		snprintf(line, 256, "ATTENTION %s", damaged);
+	else
+		slow_line(status, line);
 }
 
 void evfsctl_status_line(const json_t *status, char line[256])
