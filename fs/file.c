@@ -197,9 +197,23 @@ int evfs_file_source(struct evfs_fs *fs, fuse_req_t req,
 	return evfs_file_reader(fs, req, node, ret_reader, err);
 }
 
-int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
-		   void *data, size_t len, uint64_t offset, size_t *ret_len,
-		   struct evfs_err *err)
+/* Content that was found damaged is wanted again: waits until it has come from
+ * a member. 0: read again. */
+static int heal(struct evfs_fs *fs, fuse_req_t req, const evfs_hash *content,
+		uint64_t size, struct evfs_err *err)
+{
+	struct evfs_content_reader *reader;
+	int rc = evfs_wait_open(fs, req, content, size, &reader, err);
+
+	if (rc == 0)
+		evfs_content_close(reader);
+	return rc;
+}
+
+static int read_once(struct evfs_fs *fs, fuse_req_t req,
+		     struct evfs_node *node, void *data, size_t len,
+		     uint64_t offset, size_t *ret_len,
+		     struct evfs_reader **ret_damaged, struct evfs_err *err)
 {
 	struct evfs_file *file = node->file;
 	struct evfs_reader *reader;
@@ -214,6 +228,8 @@ int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 		if (file->work) {
 			rc = evfs_work_read(file->work, data, len, offset,
 					    ret_len, err);
+			if (rc == EVFS_ECORRUPT)
+				*ret_damaged = evfs_work_base(file->work);
 			(void)pthread_rwlock_unlock(&file->data);
 			return rc;
 		}
@@ -227,7 +243,33 @@ int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 	}
 	rc = evfs_content_read(reader->reader, data, len, offset, ret_len,
 			       err);
+	if (rc == EVFS_ECORRUPT)
+		*ret_damaged = evfs_steal(reader);
 	evfs_reader_put(reader);
+	return rc;
+}
+
+int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
+		   void *data, size_t len, uint64_t offset, size_t *ret_len,
+		   struct evfs_err *err)
+{
+	int rc = 0;
+
+	/* What is sent is checked before it is taken in: a third time means a
+	 * disk that does not keep what is written. */
+	for (int i = 0; i < 3; i++) {
+		struct evfs_reader *damaged = NULL;
+
+		rc = read_once(fs, req, node, data, len, offset, ret_len,
+			       &damaged, err);
+		if (rc != EVFS_ECORRUPT || !damaged)
+			break;
+		rc = heal(fs, req, &damaged->content, damaged->size, err);
+		evfs_reader_put(damaged);
+		if (rc != 0)
+			break;
+		rc = EVFS_ECORRUPT;
+	}
 	return rc;
 }
 
@@ -310,6 +352,11 @@ static int work_ready(struct evfs_fs *fs, fuse_req_t req,
 		rc = keep_time(fs, node, base ? base->size : 0, err);
 	if (rc == 0)
 		rc = work_make(fs, node, base, err);
+	if (rc == EVFS_ECORRUPT && base) {
+		rc = heal(fs, req, &base->content, base->size, err);
+		if (rc == 0)
+			rc = work_make(fs, node, base, err);
+	}
 	evfs_reader_put(base);
 	if (rc != 0 && !was_dirty)
 		evfs_file_mark_clean(fs, node);

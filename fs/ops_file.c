@@ -172,7 +172,7 @@ static bool reply_extents(fuse_req_t req, struct evfs_reader *reader,
 		return false;
 	while (size > 0) {
 		if (bufs.vec.count == EXTENTS_MAX ||
-		    evfs_content_extent(reader->reader, offset, &fd,
+		    evfs_content_extent(reader->reader, offset, size, &fd,
 					&fd_offset, &len, NULL) != 0 ||
 		    len == 0)
 			return false;

@@ -589,6 +589,11 @@ int evfs_work_zero(struct evfs_work *work, uint64_t offset, uint64_t len,
 	return rc;
 }
 
+struct evfs_reader *evfs_work_base(const struct evfs_work *work)
+{
+	return evfs_reader_get(work->base);
+}
+
 int evfs_work_adopt(struct evfs_work *work, struct evfs_reader *base,
 		    struct evfs_err *err)
 {

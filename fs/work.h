@@ -88,6 +88,9 @@ int evfs_work_truncate(struct evfs_work *work, uint64_t size,
 /* Zeros; does not change the size. */
 int evfs_work_zero(struct evfs_work *work, uint64_t offset, uint64_t len,
 		   struct evfs_err *err) EVFS_MUST_USE;
+/* What it lies over, one reference for the caller; NULL where it lies over
+ * nothing. */
+struct evfs_reader *evfs_work_base(const struct evfs_work *work);
 /* An empty working copy gets the content of another file, whole, without
  * reading it: the reader is the new base (a reference is taken). */
 int evfs_work_adopt(struct evfs_work *work, struct evfs_reader *base,

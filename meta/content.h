@@ -151,16 +151,18 @@ int evfs_content_open(struct evfs_content *content, const evfs_hash *name,
 		      uint64_t size, struct evfs_content_reader **ret,
 		      struct evfs_err *err) EVFS_MUST_USE;
 void evfs_content_close(struct evfs_content_reader *reader);
-/* Up to len bytes at offset; *ret_len < len only at the end. EVFS_ECORRUPT for
- * damaged containers. Any thread; the meta lock must not be held: where the
+/* Up to len bytes at offset; *ret_len < len only at the end. EVFS_ECORRUPT: a
+ * chunk does not match its hash; it counts as not here from then on, and when
+ * it has come from elsewhere the same reader reads it. Any thread; the meta lock must not be held: where the
  * chunks are is looked up, some dozens at a time, when they are first read. */
 int evfs_content_read(struct evfs_content_reader *reader, void *data,
 		      size_t len, uint64_t offset, size_t *ret_len,
 		      struct evfs_err *err) EVFS_MUST_USE;
-/* The extent at offset as a file range, for splice; 0 length: none. fd is
- * borrowed while the reader is open. */
+/* The extent at offset, at most max bytes of it, as a file range, for splice; 0
+ * length: none. fd is borrowed while the reader is open. EVFS_ECORRUPT as when
+ * reading. */
 int evfs_content_extent(struct evfs_content_reader *reader, uint64_t offset,
-			int *ret_fd, uint64_t *ret_fd_offset,
+			uint64_t max, int *ret_fd, uint64_t *ret_fd_offset,
 			uint64_t *ret_len, struct evfs_err *err)
 	EVFS_MUST_USE;
 /* Start of the next data (hole false) or hole (true) at or after offset; size

@@ -5,8 +5,12 @@
  * container that it has found chunks in, so that the bytes stay where it has
  * seen them even when compaction moves the rows elsewhere. Places are looked up
  * in windows when they are first needed: opening a huge file costs reading its
- * manifest, no more. Bytes are not checked against their hashes here; a
- * container that is too short is noticed. */
+ * manifest, no more.
+ *
+ * Each chunk is checked against its hash when a reader first comes to it, so
+ * that nobody is given bytes that rotted on the disk: the chunk counts as not
+ * here from then on (EVFS_ECORRUPT), its place is forgotten, and the reader
+ * finds it again when it has arrived from elsewhere. */
 #include <assert.h>
 #include <string.h>
 
@@ -14,11 +18,11 @@
 #include "meta/content_priv.h"
 
 #define WINDOW 64u /* entries looked up at once */
-#define EXTENT_MAX ((uint64_t)64 << 20) /* joined for one splice */
 
 struct place {
 	struct evfs_container *container; /* NULL: not looked up yet */
 	uint64_t offset;                  /* of the chunk's bytes */
+	bool checked;                     /* they matched their hash */
 };
 
 struct held {
@@ -234,7 +238,8 @@ static int look_up(struct evfs_content_reader *reader, size_t i,
 		return evfs_err_set(err, EVFS_ECORRUPT,
 				    "content: container %llu is gone",
 				    (unsigned long long)row.container);
-	reader->places[i] = (struct place){ held->container, row.offset };
+	reader->places[i] = (struct place){ .container = held->container,
+					    .offset = row.offset };
 	return 0;
 }
 
@@ -312,32 +317,63 @@ static int extent_at(struct evfs_content_reader *reader, uint64_t offset,
 
 /* ---- reading ---- */
 
-/* Reading an extent failed: find out which chunks of it are damaged. */
-static void blame(struct evfs_content_reader *reader,
-		  const struct extent *extent)
+/* Entry i, unless that was done: against its hash. data: room for a chunk,
+ * made where it is needed. */
+static int check_entry(struct evfs_content_reader *reader, size_t i,
+		       uint8_t **data, struct evfs_err *err)
 {
-	evfs_cleanup_free uint8_t *data = evfs_calloc(1, EVFS_CHUNK_MAX);
-	uint64_t end = extent->offset + extent->len;
+	struct evfs_manifest_entry entry;
+	struct evfs_chunk_row row = { 0 };
+	struct place place;
+	int r;
 
-	for (size_t i = extent->first; data && i < reader->n; i++) {
-		struct evfs_manifest_entry entry;
-		struct evfs_chunk_row row = { 0 };
+	entry_at(reader, i, &entry);
+	pthread_mutex_lock(&reader->mutex);
+	place = reader->places[i];
+	pthread_mutex_unlock(&reader->mutex);
+	if (place.checked || !place.container)
+		return 0;
+	if (!*data)
+		*data = evfs_realloc_array(NULL, EVFS_CHUNK_MAX, 1);
+	if (!*data)
+		return evfs_err_set(err, EVFS_ENOMEM, "content: no memory");
+	row.hash = entry.chunk;
+	row.len = entry.len;
+	row.container = evfs_container_id(place.container);
+	row.offset = place.offset;
+	r = evfs_content_fetch(reader->content, &row, place.container, *data,
+			       err);
+	if (r == EVFS_ECORRUPT)
+		evfs_content_report_damage(reader->content, &row);
+	pthread_mutex_lock(&reader->mutex);
+	if (r == 0)
+		reader->places[i].checked = true;
+	else if (r == EVFS_ECORRUPT)
+		reader->places[i].container = NULL; /* look again */
+	pthread_mutex_unlock(&reader->mutex);
+	return r;
+}
 
-		entry_at(reader, i, &entry);
-		pthread_mutex_lock(&reader->mutex);
-		row.offset = reader->places[i].offset;
-		if (reader->places[i].container == extent->container)
-			row.container = evfs_container_id(extent->container);
-		pthread_mutex_unlock(&reader->mutex);
-		row.hash = entry.chunk;
-		row.len = entry.len;
-		if (row.container == 0 || row.offset >= end)
+/* All chunks of an extent. Damaged ones behind the first are found, too: so
+ * that they are fetched together. */
+static int check_extent(struct evfs_content_reader *reader,
+			const struct extent *extent, uint64_t offset,
+			struct evfs_err *err)
+{
+	uint8_t *data = NULL;
+	int rc = 0;
+
+	for (size_t i = extent->first;
+	     i < reader->n && reader->starts[i] < offset + extent->len; i++) {
+		int r = check_entry(reader, i, &data, rc == 0 ? err : NULL);
+
+		if (r < 0 && rc == 0)
+			rc = r;
+		if (r < 0 && r != EVFS_ECORRUPT)
 			break;
-		if (evfs_content_fetch(reader->content, &row,
-				       extent->container, data,
-				       NULL) == EVFS_ECORRUPT)
-			evfs_content_report_damage(reader->content, &row);
 	}
+	evfs_free(data);
+	return rc;
 }
 
 int evfs_content_read(struct evfs_content_reader *reader, void *data,
@@ -359,14 +395,14 @@ int evfs_content_read(struct evfs_content_reader *reader, void *data,
 		if (r < 0)
 			return r;
 		if (extent.container)
+			r = check_extent(reader, &extent, offset + done, err);
+		if (r == 0 && extent.container)
 			r = evfs_container_read(reader->content->containers,
 						extent.container, at + done,
 						(size_t)extent.len,
 						extent.offset, err);
-		else
+		else if (r == 0)
 			memset(at + done, 0, (size_t)extent.len);
-		if (r == EVFS_ECORRUPT)
-			blame(reader, &extent);
 		if (r < 0)
 			return r;
 		done += (size_t)extent.len;
@@ -376,7 +412,7 @@ int evfs_content_read(struct evfs_content_reader *reader, void *data,
 }
 
 int evfs_content_extent(struct evfs_content_reader *reader, uint64_t offset,
-			int *ret_fd, uint64_t *ret_fd_offset,
+			uint64_t max, int *ret_fd, uint64_t *ret_fd_offset,
 			uint64_t *ret_len, struct evfs_err *err)
 {
 	struct extent extent;
@@ -386,7 +422,9 @@ int evfs_content_extent(struct evfs_content_reader *reader, uint64_t offset,
 	*ret_len = 0;
 	if (offset >= reader->size)
 		return 0;
-	r = extent_at(reader, offset, EXTENT_MAX, &extent, err);
+	r = extent_at(reader, offset, max, &extent, err);
+	if (r == 0 && extent.container)
+		r = check_extent(reader, &extent, offset, err);
 	if (r < 0 || !extent.container)
 		return r;
 	pthread_mutex_lock(&reader->mutex);

@@ -278,7 +278,8 @@ static void run_ask(struct evfs_engine *engine, struct evfs_quorum_ask *ask,
 	}
 	if (engine->paused) {
 		finish(engine, ask, EVFS_EUNREACHABLE,
-		       "are there: replication is paused");
+		       held ? "hold it on disk, and replication is paused" :
+			      "answered, and replication is paused");
 		return;
 	}
 	if (now_ns >= ask->deadline_ns) {

@@ -302,6 +302,12 @@ void evfs_engine_ask(struct evfs_engine *engine,
 	(void)question;
 }
 
+void evfs_engine_set_layers(struct evfs_engine *engine, unsigned layers)
+{
+	(void)engine;
+	(void)layers;
+}
+
 void evfs_engine_withdraw(struct evfs_engine *engine, uint64_t id)
 {
 	(void)engine;

@@ -75,7 +75,7 @@ START_TEST(parts_are_read_right)
 						   &got, NULL), 0);
 		ck_assert_uint_eq(got, there);
 		ck_assert(memcmp(part, data + offset, got) == 0);
-		ck_assert_int_eq(evfs_content_extent(reader, offset, &fd,
+		ck_assert_int_eq(evfs_content_extent(reader, offset, MIB, &fd,
 						     &fd_offset, &fd_len,
 						     NULL), 0);
 		if (_i || offset >= len) {

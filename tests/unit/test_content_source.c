@@ -300,7 +300,7 @@ START_TEST(big_files_are_adopted)
 	/* It reads as one extent up to the hole. */
 	ck_assert_int_eq(evfs_content_open(world.content, &name, size, &reader,
 					   NULL), 0);
-	ck_assert_int_eq(evfs_content_extent(reader, 100, &fd, &fd_offset,
+	ck_assert_int_eq(evfs_content_extent(reader, 100, size, &fd, &fd_offset,
 					     &fd_len, NULL), 0);
 	ck_assert_uint_eq(fd_offset, 100);
 	ck_assert_uint_ge(fd_len, 8 * MIB - 100);
