@@ -93,10 +93,12 @@ static int compare_u32(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Nearest rank: of two samples the 99th percentile is the greater. */
 static int64_t percentile(const struct ages *ages, unsigned percent)
 {
-	return ages->n == 0 ? -1
-			    : (int64_t)ages->ms[(ages->n - 1) * percent / 100];
+	return ages->n == 0 ?
+		       -1 :
+		       (int64_t)ages->ms[(ages->n * percent + 99) / 100 - 1];
 }
 
 static void sort(struct ages *ages)

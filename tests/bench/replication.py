@@ -3,7 +3,7 @@
 """Two replicas on loopback beside cp and rsync over ssh, in one run: a table of figures and ratios.
 
 Works on a freshly made ext4 in a loop-mounted file (direct I/O), so that what an earlier run left on the disk does not count.
-Needs root. Usage: replication.py BIN-DIRECTORY [ROW...]   (rows: latency tree big patch rename outage memory)
+Needs root. Usage: replication.py BIN-DIRECTORY [ROW...]   (rows: latency tree big patch rename outage handoff memory)
 """
 import filecmp
 import json
@@ -19,7 +19,7 @@ import tempfile
 import time
 
 BIN = os.path.abspath(sys.argv[1])
-ROWS = sys.argv[2:] or ['latency', 'tree', 'big', 'patch', 'rename', 'outage', 'memory']
+ROWS = sys.argv[2:] or ['latency', 'tree', 'big', 'patch', 'rename', 'outage', 'handoff', 'memory']
 os.environ['PATH'] = BIN + ':' + os.environ['PATH']
 os.environ.pop('EVFS_STORE', None)
 
@@ -277,6 +277,32 @@ class Bench:
         ours = time.monotonic() - before
         assert same(base, self.b.mount + '/outage')
         self.say('2,000 written, 500 deleted while B was away', f'{ours * 1000:.0f} ms from its start', '1000 ms', ours <= 1)
+
+    def handoff(self):
+        """An outage with 100,000 changes: half of them new files with bytes, half metadata of old ones."""
+        base = self.a.mount + '/handoff'
+        for d in range(50):
+            os.makedirs(f'{base}/{d}')
+            for n in range(1000):
+                with open(f'{base}/{d}/old{n}', 'w', encoding='ascii') as out:
+                    out.write(f'{d}/{n}')
+        self.a.wait()
+        self.a.ctl('pause')
+        for d in range(50):
+            for n in range(1000):
+                os.chmod(f'{base}/{d}/old{n}', 0o600)
+                with open(f'{base}/{d}/new{n}', 'w', encoding='ascii') as out:
+                    out.write(f'{d}/{n}')
+        held = self.a.status()['hints']['held']
+        before = time.monotonic()
+        self.a.ctl('resume')
+        self.a.wait()
+        ours = time.monotonic() - before
+        assert same(base, self.b.mount + '/handoff')
+        after = self.a.status()['hints']
+        self.say('100,000 objects changed while B was away',
+                 f'{ours * 1000:.0f} ms, {100000 / ours:.0f}/s; held {held}, delivered {after["delivered"]}', '10,000/s',
+                 100000 / ours >= 10000)
 
     def memory(self):
         self.a.stop()
