@@ -172,6 +172,8 @@ static void live(struct sim *sim)
 			trouble(sim);
 		else if (r->engine != NULL && sim_chance(sim, 12))
 			sim_collect(r);
+		else if (r->engine != NULL && sim_chance(sim, 12))
+			sim_ask(r);
 		else if (r->engine != NULL)
 			sim_operation(r);
 		if (sim_chance(sim, 30))

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "meta/feed.h"
 #include "meta/meta.h"
+#include "meta/quorum.h"
 #include "meta/tree.h"
 #include "meta/view.h"
 #include "net/engine.h"
@@ -89,6 +90,18 @@ struct sim_ledger {
 	size_t n_txs, cap_txs;
 };
 
+/* What an operation has asked other replicas. */
+#define SIM_QUESTIONS 64
+#define SIM_ROWS 16
+struct sim_question {
+	uint64_t id;
+	unsigned replica, need;
+	bool held; /* a write quorum */
+	evfs_ino ino;
+	evfs_dot rows[SIM_ROWS];
+	size_t n_rows;
+};
+
 struct sim {
 	uint64_t seed, rng;
 	bool verbose;
@@ -99,6 +112,8 @@ struct sim {
 	struct sim_ledger ledger;
 	uint64_t tags; /* contents made so far */
 	unsigned ops, failed_ops, crashes, partitions, restores;
+	struct sim_question questions[SIM_QUESTIONS];
+	unsigned n_questions, held;
 	bool quiet; /* no more operations */
 	bool forge;  /* contexts will be made to claim everything */
 	bool forged; /* and are now: only rows tell what is known */
@@ -146,6 +161,9 @@ void sim_follow_lives(struct sim *sim);
 void sim_collect(struct sim_replica *replica);
 /* P16: all that is removed can be collected once everybody has heard. */
 void sim_check_collected(struct sim *sim);
+/* ---- quorum.c ---- */
+void sim_ask(struct sim_replica *replica);
+void sim_answered(void *replica, const struct evfs_answer *answer);
 
 /* ---- ledger.c ---- */
 struct sim_snapshot; /* the live facts of a replica */

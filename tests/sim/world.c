@@ -138,6 +138,7 @@ void sim_forge_contexts(struct sim *sim)
 
 static void open_store(struct sim_replica *replica)
 {
+	struct evfs_quorum_watch watch = { .answered = sim_answered };
 	struct sim *sim = replica->sim;
 	struct evfs_meta_new fresh = { 0 };
 	struct evfs_meta_options options = { 0 };
@@ -157,6 +158,8 @@ static void open_store(struct sim_replica *replica)
 					     .durable = on_durable };
 	evfs_feed_add(replica->meta, &replica->listener);
 	replica->actor = evfs_meta_actor(replica->meta);
+	watch.ctx = replica;
+	evfs_quorum_set_watch(replica->meta, EVFS_QUORUM_WATCH_FS, &watch);
 }
 
 static void introduce(struct sim *sim, struct sim_replica *to)
@@ -240,6 +243,7 @@ void sim_fini(struct sim *sim)
 		evfs_loop_attach(sim->loop, i, NULL);
 		evfs_engine_free(r->engine);
 		evfs_feed_remove(r->meta, &r->listener);
+		evfs_quorum_set_watch(r->meta, EVFS_QUORUM_WATCH_FS, NULL);
 		evfs_meta_close(r->meta);
 		evfs_buf_fini(&r->view);
 		evfs_backup_free(r->backup);

@@ -18,7 +18,7 @@
 
 #define MS ((uint64_t)1000000)
 #define SECOND ((uint64_t)1000000000)
-#define NODES 3
+#define NODES 5
 
 struct node {
 	unsigned index;
