@@ -137,6 +137,12 @@ static void check_message(const Evfs__Wire__Envelope *e)
 		check_context(&e->report->context);
 	if (is_gossip(e))
 		check_gossip(e->gossip_syn);
+	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_HOLD)
+		check_context(&e->hold->rows);
+	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_COMPARE)
+		check_context(&e->compare->context);
+	if (e->kind_case == EVFS__WIRE__ENVELOPE__KIND_STATE)
+		check_context(&e->state->context);
 	require(evfs_wire_encode(e, &once) == 0);
 	require(evfs_wire_peek(once.data, once.len, &len, NULL) == 1);
 	require(len == once.len - EVFS_WIRE_HEADER);

@@ -50,6 +50,12 @@ static ProtobufCBinaryData a_context(void)
 	return evfs_wire_bytes(context_bytes.data, context_bytes.len);
 }
 
+/* A row of a context is a dot. */
+static ProtobufCBinaryData a_dot(void)
+{
+	return evfs_wire_bytes(context_bytes.data, EVFS_DOT_BYTES);
+}
+
 /* ---- one message of each kind ---- */
 
 static Evfs__Wire__Hello hello;
@@ -76,6 +82,10 @@ static uint8_t row_bytes[2 * EVFS_GOSSIP_ROW_BYTES];
 static Evfs__Wire__GossipState gossip_state;
 static Evfs__Wire__GossipState *gossip_list[EVFS_GOSSIP_STATES_MAX + 1];
 static Evfs__Wire__Gossip gossip;
+static Evfs__Wire__Hold hold;
+static Evfs__Wire__Compare compare;
+static Evfs__Wire__State state;
+static Evfs__Wire__Taken taken;
 
 static void fill_hello(void)
 {
@@ -183,6 +193,49 @@ static void fill_gossip(void)
 }
 
 /* The i-th message; false where there are no more. */
+static bool sample_quorum(unsigned i, Evfs__Wire__Envelope *e)
+{
+	switch (i) {
+	case 13:
+		evfs__wire__hold__init(&hold);
+		hold.id = 7;
+		hold.ino = a_dot();
+		hold.rows = a_context();
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_HOLD;
+		e->hold = &hold;
+		return true;
+	case 14:
+		evfs__wire__compare__init(&compare);
+		compare.id = 8;
+		compare.ino = a_dot();
+		compare.rows = compare.context = a_context();
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_COMPARE;
+		e->compare = &compare;
+		return true;
+	case 15:
+		evfs__wire__state__init(&state);
+		state.id = 8;
+		state.ino = a_dot();
+		state.context = state.rows = a_context();
+		state.want = true;
+		object_list[0] = evfs_wire_bytes("one", 3);
+		state.n_objects = 1;
+		state.objects = object_list;
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_STATE;
+		e->state = &state;
+		return true;
+	case 16:
+		evfs__wire__taken__init(&taken);
+		taken.stream = 3;
+		taken.objects = 500;
+		e->kind_case = EVFS__WIRE__ENVELOPE__KIND_TAKEN;
+		e->taken = &taken;
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 {
 	evfs__wire__envelope__init(e);
@@ -266,7 +319,7 @@ static bool sample(unsigned i, Evfs__Wire__Envelope *e)
 		e->gossip_ack2 = &gossip;
 		return true;
 	default:
-		return false;
+		return sample_quorum(i, e);
 	}
 }
 
@@ -294,7 +347,7 @@ START_TEST(round_trip)
 		ck_assert_uint_eq(frame.len, again.len);
 		evfs_wire_free(back);
 	}
-	ck_assert_uint_eq(i, 13);
+	ck_assert_uint_eq(i, 17);
 	evfs_buf_fini(&frame);
 	evfs_buf_fini(&again);
 }
@@ -451,6 +504,24 @@ START_TEST(refused_others)
 	(void)sample(8, &e);
 	chunk.data.len = 0;
 	refused(&e, "empty");
+	(void)sample(9, &e);
+	hold.ino.len--;
+	refused(&e, "hold");
+	(void)sample(9, &e);
+	hold.rows.len--;
+	refused(&e, "hold: rows");
+	(void)sample(10, &e);
+	compare.ino.len = 0;
+	refused(&e, "compare");
+	(void)sample(10, &e);
+	compare.context.len--;
+	refused(&e, "compare: context");
+	(void)sample(11, &e);
+	object_list[0].len = 0;
+	refused(&e, "state: empty object");
+	(void)sample(11, &e);
+	state.rows.len--;
+	refused(&e, "state: rows");
 }
 END_TEST
 
