@@ -197,13 +197,12 @@ int evfs_file_source(struct evfs_fs *fs, fuse_req_t req,
 	return evfs_file_reader(fs, req, node, ret_reader, err);
 }
 
-/* Content that was found damaged is wanted again: waits until it has come from
- * a member. 0: read again. */
-static int heal(struct evfs_fs *fs, fuse_req_t req, const evfs_hash *content,
-		uint64_t size, struct evfs_err *err)
+int evfs_file_heal(struct evfs_fs *fs, fuse_req_t req,
+		   const struct evfs_reader *damaged, struct evfs_err *err)
 {
 	struct evfs_content_reader *reader;
-	int rc = evfs_wait_open(fs, req, content, size, &reader, err);
+	int rc = evfs_wait_open(fs, req, &damaged->content, damaged->size,
+				&reader, err);
 
 	if (rc == 0)
 		evfs_content_close(reader);
@@ -264,7 +263,7 @@ int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 			       &damaged, err);
 		if (rc != EVFS_ECORRUPT || !damaged)
 			break;
-		rc = heal(fs, req, &damaged->content, damaged->size, err);
+		rc = evfs_file_heal(fs, req, damaged, err);
 		evfs_reader_put(damaged);
 		if (rc != 0)
 			break;
@@ -353,7 +352,7 @@ static int work_ready(struct evfs_fs *fs, fuse_req_t req,
 	if (rc == 0)
 		rc = work_make(fs, node, base, err);
 	if (rc == EVFS_ECORRUPT && base) {
-		rc = heal(fs, req, &base->content, base->size, err);
+		rc = evfs_file_heal(fs, req, base, err);
 		if (rc == 0)
 			rc = work_make(fs, node, base, err);
 	}

@@ -13,6 +13,12 @@ int evfs_file_reader(struct evfs_fs *fs, fuse_req_t req,
 		     struct evfs_node *node, struct evfs_reader **ret,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
+/* What a reader reads was found damaged (EVFS_ECORRUPT), and is wanted again:
+ * waits until it has come from a member. 0: the same reader can read it. */
+int evfs_file_heal(struct evfs_fs *fs, struct fuse_req *req,
+		   const struct evfs_reader *damaged, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* Up to len bytes at offset, from the working copy or what is sealed. */
 int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 		   void *data, size_t len, uint64_t offset, size_t *ret_len,

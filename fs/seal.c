@@ -31,13 +31,22 @@ struct seal {
 static int prepare(struct seal *seal, struct evfs_err *err)
 {
 	struct evfs_file *file = seal->node->file;
-	int rc = 0;
+	struct evfs_reader *base;
+	int rc;
 
-	if (file->work)
+	if (!file->work) {
+		seal->ref.content = EVFS_CONTENT_EMPTY;
+		return 0;
+	}
+	rc = evfs_work_put(file->work, &seal->put, &seal->ref.content,
+			   &seal->ref.size, err);
+	if (rc != EVFS_ECORRUPT)
+		return rc;
+	base = evfs_work_base(file->work);
+	if (base && evfs_file_heal(seal->fs, NULL, base, NULL) == 0)
 		rc = evfs_work_put(file->work, &seal->put, &seal->ref.content,
 				   &seal->ref.size, err);
-	else
-		seal->ref.content = EVFS_CONTENT_EMPTY;
+	evfs_reader_put(base);
 	return rc;
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The waits of the mount: a read of content that has not arrived yet, and
- * questions to other replicas (fs/quorum.h). A read
- * asks for the content, sleeps until it is here, nobody who has it can be
- * reached, the caller gives up (a signal), or 30 s have passed. Many may wait
- * at once: each holds one worker thread of up to EVFS_FS_THREADS_MAX, and the
- * last few of these never wait. */
+/* The waits of the mount: reads of content that has not arrived yet, and
+ * questions to other replicas (fs/quorum.h). A read asks for the content and
+ * sleeps until it is here, nobody who has it can be reached, the caller gives
+ * up (a signal), or 30 s have passed. Many may wait at once: each holds one
+ * worker thread of up to EVFS_FS_THREADS_MAX, and the last few of these never
+ * wait. */
 #ifndef EVFS_FS_WAIT_H
 #define EVFS_FS_WAIT_H
 
@@ -16,7 +16,7 @@
 #include "meta/quorum.h"
 
 #define EVFS_FS_THREADS_MAX 512 /* workers */
-#define EVFS_FS_WAITS_MAX 448   /* of these, waiting for content */
+#define EVFS_FS_WAITS_MAX 448   /* of these, waiting */
 #define EVFS_FS_WAIT_MS 30000
 
 struct evfs_fs;

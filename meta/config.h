@@ -31,9 +31,9 @@ enum evfs_config_kind {
 	X(anti_entropy_interval, DURATION, "60s", 1000, 604800000, \
 	  "time between Merkle audits") \
 	X(hint_ttl, DURATION, "3h", 1000, 31536000000, \
-	  "how long content is pinned for an absent member") \
+	  "how long changes are held for an absent member") \
 	X(hint_max_bytes, BYTES, "1GiB", 0, INT64_MAX, \
-	  "content pinned for one absent member") \
+	  "content held for one absent member") \
 	X(hint_rate, RATE, "50000/s", 1, INT64_MAX, "objects replayed") \
 	X(seal_interval, DURATION, "30s", 100, 86400000, \
 	  "how often a file that stays open is sealed") \
