@@ -50,6 +50,16 @@ static bool is_live(const struct evfs_peer *peer, uint64_t ns)
 	return peer->session != NULL && peer->session->opened_ns <= ns;
 }
 
+static void add_sample(struct evfs_peer *peer, const struct evfs_sample *sample)
+{
+	if (peer->samples == NULL)
+		peer->samples = evfs_calloc(EVFS_ENGINE_SAMPLES,
+					    sizeof(*peer->samples));
+	if (peer->samples != NULL)
+		peer->samples[peer->n_samples++ % EVFS_ENGINE_SAMPLES] =
+			*sample;
+}
+
 void evfs_converge_sample(struct evfs_engine *engine, struct evfs_peer *peer,
 			  uint64_t before, uint64_t now)
 {
@@ -60,14 +70,15 @@ void evfs_converge_sample(struct evfs_engine *engine, struct evfs_peer *peer,
 		const struct evfs_change_time *change =
 			&engine->changes[i % EVFS_ENGINE_CHANGES];
 
+		const struct evfs_sample one = {
+			.ms = to_ms(now_ns - change->ns),
+			.live = is_live(peer, change->ns),
+			.ns = now_ns,
+		};
+
 		if (change->counter > now)
 			break;
-		peer->samples[peer->n_samples++ % EVFS_ENGINE_SAMPLES] =
-			(struct evfs_sample){
-				.ms = to_ms(now_ns - change->ns),
-				.live = is_live(peer, change->ns),
-				.ns = now_ns,
-			};
+		add_sample(peer, &one);
 	}
 }
 

@@ -93,7 +93,7 @@ struct evfs_peer {
 	int64_t rtt_ns;	     /* smoothed; -1 = unknown */
 	int64_t skew_ns;     /* INT64_MIN = unknown */
 	char last_error[128];
-	struct evfs_sample samples[EVFS_ENGINE_SAMPLES];
+	struct evfs_sample *samples; /* owned ring; NULL = none yet */
 	uint64_t n_samples;	   /* ever; the ring keeps the newest */
 	uint64_t unequal_ns;	   /* equal contexts and unequal roots since;
 				    * 0 = not */

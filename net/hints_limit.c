@@ -167,9 +167,13 @@ static void add_mark(struct evfs_engine *engine, uint64_t wall_ns)
 {
 	struct evfs_hints *hints = &engine->hints;
 	struct evfs_hint_mark mark = { .wall_ns = wall_ns };
-	const struct evfs_hint_mark *last =
-		hints->n_marks > 0 ? &hints->marks[hints->n_marks - 1] : NULL;
+	const struct evfs_hint_mark *last;
 
+	/* the clock was set back: what was written down has no age any more */
+	if (hints->n_marks > 0 &&
+	    hints->marks[hints->n_marks - 1].wall_ns > wall_ns)
+		drop_marks(hints, hints->n_marks);
+	last = hints->n_marks > 0 ? &hints->marks[hints->n_marks - 1] : NULL;
 	if (last != NULL &&
 	    (evfs_context_equal(&last->context, &engine->durable) ||
 	     wall_ns < last->wall_ns + hints->ttl_ns / (EVFS_HINTS_MARKS / 2)))

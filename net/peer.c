@@ -28,6 +28,7 @@ static void free_peer(struct evfs_peer *peer)
 {
 	evfs_context_fini(&peer->report.context);
 	evfs_context_fini(&peer->hint_expired);
+	evfs_free(peer->samples);
 	evfs_free(peer->report.connected);
 	evfs_free(peer);
 }
