@@ -350,7 +350,7 @@ static void round_of(struct evfs_engine *engine, uint64_t now_ns)
 static void pull(struct evfs_engine *engine, struct evfs_session *session)
 {
 	if ((engine->layers & EVFS_LAYER_PULL) == 0 || engine->recalling ||
-	    evfs_hints_is_coming(engine))
+	    evfs_hints_is_coming(engine, evfs_engine_now(engine)))
 		return;
 	evfs_push_ask(engine, session, &engine->durable);
 }

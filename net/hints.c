@@ -13,6 +13,7 @@
 #define SLOW_NS (2 * EVFS_SECOND)   /* without a batch: another may send, too */
 #define REST_NS (300 * EVFS_MS)	    /* until our report has reached the others */
 #define LAG_NS (1 * EVFS_SECOND)    /* others bring it by themselves until then */
+#define STALE_NS (15 * EVFS_SECOND) /* who says no more is not waited for */
 #define PULL_NS (10 * EVFS_SECOND)  /* between pulls that changed nothing */
 #define PULL_SOON_NS (2 * EVFS_SECOND)
 
@@ -136,9 +137,9 @@ int evfs_hints_taken(struct evfs_engine *engine, struct evfs_session *session,
 int evfs_hints_offer(struct evfs_engine *engine, struct evfs_session *session,
 		     const Evfs__Wire__Offer *offer, struct evfs_err *err)
 {
-	(void)engine;
 	(void)err;
 	session->incoming.offered = offer->changes;
+	session->incoming.batch_ns = evfs_engine_now(engine);
 	if (offer->changes == 0)
 		session->incoming.granted = false;
 	return 0;
@@ -255,14 +256,15 @@ static uint64_t lag(const struct evfs_engine *engine,
 	return sum;
 }
 
-bool evfs_hints_is_coming(const struct evfs_engine *engine)
+bool evfs_hints_is_coming(const struct evfs_engine *engine, uint64_t now_ns)
 {
 	const struct evfs_session *s;
 
 	for (s = engine->sessions; s != NULL; s = s->next)
 		if (s->state == EVFS_SESSION_ACTIVE &&
-		    (s->incoming.open || s->incoming.granted ||
-		     s->incoming.offered > 0))
+		    (s->incoming.open ||
+		     ((s->incoming.granted || s->incoming.offered > 0) &&
+		      now_ns < s->incoming.batch_ns + STALE_NS)))
 			return true;
 	return false;
 }
@@ -282,7 +284,7 @@ static void run_pull(struct evfs_engine *engine, uint64_t now_ns,
 			best = peer;
 		}
 	}
-	if (best == NULL || evfs_hints_is_coming(engine)) {
+	if (best == NULL || evfs_hints_is_coming(engine, now_ns)) {
 		hints->lag_ns = 0;
 		return;
 	}

@@ -86,7 +86,7 @@ bool evfs_hints_may_go_on(struct evfs_engine *engine,
 void evfs_hints_run(struct evfs_engine *engine, uint64_t now_ns,
 		    uint64_t *next_ns);
 /* Is what is lacking here on its way, or about to be? */
-bool evfs_hints_is_coming(const struct evfs_engine *engine);
+bool evfs_hints_is_coming(const struct evfs_engine *engine, uint64_t now_ns);
 void evfs_hints_stream_ended(struct evfs_engine *engine,
 			     struct evfs_session *session);
 void evfs_hints_fini(struct evfs_engine *engine);

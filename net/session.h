@@ -67,7 +67,7 @@ struct evfs_incoming {
 	uint64_t mark;
 	uint64_t offered;  /* objects that wait for a Grant; 0 = none */
 	bool granted;	   /* it may send them */
-	uint64_t batch_ns; /* last batch, or the Grant */
+	uint64_t batch_ns; /* last batch, Offer or Grant */
 };
 
 /* What the peer asked for and has not got yet. */

@@ -45,14 +45,25 @@ sys.exit(0 if any(p["name"] == sys.argv[1] and p["connected"]
 all_hold() {
 	local out
 	ctl A config set write_quorum 3 || fail "config"
+	ctl A config set quorum_timeout 60s || fail "config"
 	out=$(fsync_file "$(mnt A)/three" "in all three")
 	equal fsync "${out% *}" "done"
+	# two of three will not do
+	kill -STOP "$(pid_of C)"
+	(fsync_file "$(mnt A)/two" "in two" >"$WORLD/two") &
+	until_true 30 eval "[ \"\$(cat '$(mnt B)/two' 2>/dev/null)\" = 'in two' ]"
+	until_true 30 eval "[ \"\$(status_of A volume only_here)\" = 0 ]"
+	[ -s "$WORLD/two" ] && fail "it did not wait for C"
+	kill -CONT "$(pid_of C)"
+	wait $!
+	equal fsync "$(cut -d' ' -f1 "$WORLD/two")" "done"
 	# no other way round: what was confirmed is there when A is gone
 	kill9 A
 	until_true 10 eval "[ \"\$(cat '$(mnt B)/three')\" = 'in all three' ]"
 	until_true 10 eval "[ \"\$(cat '$(mnt C)/three')\" = 'in all three' ]"
 	start A
 	ctl A config set write_quorum 1 || fail "config"
+	ctl A config set quorum_timeout 5s || fail "config"
 	synced A B C
 }
 
@@ -164,6 +175,10 @@ PY
 # With nothing but comparisons at open: a newer state comes before the bytes.
 read_first() {
 	local name
+	for name in older again sloppy; do
+		echo "as it was" >"$(mnt A)/$name"
+	done
+	synced A B C
 	for name in A B C; do
 		stop $name
 	done
@@ -171,18 +186,17 @@ read_first() {
 	start A
 	start B -o read_quorum=2
 	until_true 30 is_connected B A
-	equal before "$(cat "$(mnt B)/three")" "in all three"
-	echo "newer" >"$(mnt A)/three"
-	sync -f "$(mnt A)/three" 2>/dev/null
-	equal after "$(cat "$(mnt B)/three")" newer
+	equal before "$(cat "$(mnt B)/older")" "as it was"
+	fsync_file "$(mnt A)/older" newer >/dev/null
+	equal after "$(cat "$(mnt B)/older")" newer
 	# the other way round: B's own news reach A by B's next look
-	echo "of B" >"$(mnt B)/again"
+	fsync_file "$(mnt B)/again" "of B" >/dev/null
 	until_true 10 eval "cat '$(mnt B)/again' >/dev/null;
 		[ \"\$(cat '$(mnt A)/again')\" = 'of B' ]"
 	[ "$(status_of B read_repair repaired)" -ge 1 ] || fail "not counted"
 	stop A
 	ctl B config set quorum_timeout 1s
-	cat "$(mnt B)/three" 2>"$WORLD/err" && fail "nobody was asked"
+	cat "$(mnt B)/older" 2>"$WORLD/err" && fail "nobody was asked"
 	grep -q 'timed out' "$WORLD/err" || fail "$(cat "$WORLD/err")"
 	stop B
 }
@@ -193,8 +207,7 @@ read_by_chance() {
 	start B
 	ctl B config set read_repair_chance 1 || fail "config"
 	until_true 30 is_connected B A
-	echo "by chance" >"$(mnt A)/sloppy"
-	sync -f "$(mnt A)/sloppy" 2>/dev/null
+	fsync_file "$(mnt A)/sloppy" "by chance" >/dev/null
 	cat "$(mnt B)/sloppy" >/dev/null
 	until_true 20 eval "[ \"\$(cat '$(mnt B)/sloppy')\" = 'by chance' ]"
 	[ "$(status_of B read_repair checks)" -ge 1 ] || fail "not counted"
