@@ -8,6 +8,7 @@
 #include "fs/fs_priv.h"
 
 #define CHECK_EVERY_NS (60 * UINT64_C(1000000000)) /* of one file */
+#define CHECK_REST_NS (10 * UINT64_C(1000000)) /* between any two */
 #define CHECK_MS 5000
 #define FRESH_NS (5 * UINT64_C(1000000000))
 #define SLACK_MS 1000 /* the answer comes by itself when time is over */
@@ -145,7 +146,8 @@ static bool take_fresh(struct evfs_fs *fs, evfs_ino ino)
 	return found;
 }
 
-/* By chance, and not twice within a minute: has it to be compared now? */
+/* By chance, not twice within a minute, and not so often that whoever opens
+ * file after file would feel it: has it to be compared now? */
 static bool is_due(struct evfs_fs *fs, struct evfs_node *node,
 		   unsigned check_ppm)
 {
@@ -156,10 +158,11 @@ static bool is_due(struct evfs_fs *fs, struct evfs_node *node,
 	if (evfs_env_below(env, 1000000) >= check_ppm)
 		return false;
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	due = node->file->checked_ns == 0 ||
-	      now - node->file->checked_ns >= CHECK_EVERY_NS;
+	due = now - fs->fresh.checked_ns >= CHECK_REST_NS &&
+	      (node->file->checked_ns == 0 ||
+	       now - node->file->checked_ns >= CHECK_EVERY_NS);
 	if (due)
-		node->file->checked_ns = now;
+		node->file->checked_ns = fs->fresh.checked_ns = now;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	return due;
 }

@@ -26,6 +26,7 @@ struct evfs_fresh {
 		uint64_t ns; /* monotonic; 0 = none */
 	} items[EVFS_FRESH_MAX]; /* a ring; under dirty_lock */
 	unsigned next;
+	uint64_t checked_ns; /* monotonic: last comparison in the background */
 };
 
 /* After the local sync. node: the file; NULL: all that this replica did. 0 once
