@@ -153,12 +153,23 @@ static bool send(struct evfs_engine *engine, struct evfs_session *session,
 				 &envelope);
 }
 
+/* What one side has lost is not to be told from what it has never seen: until
+ * it has its memory back (net/memory.c), nothing is repaired by rows alone. */
+static bool remembers(const struct evfs_engine *engine,
+		      const struct evfs_session *session)
+{
+	return !engine->recalling && session->peer != NULL &&
+	       !session->peer->report.auditing;
+}
+
 static void begin(struct evfs_engine *engine, struct evfs_session *session,
 		  bool alarm)
 {
 	Evfs__Wire__Audit audit = EVFS__WIRE__AUDIT__INIT;
 	struct evfs_audit_side *side;
 
+	if (!remembers(engine, session))
+		return;
 	if (need_audits(session, NULL) < 0)
 		return; /* another time */
 	side = &session->audits->sides[EVFS_AUDIT_MINE];
@@ -186,6 +197,8 @@ static void answer(struct evfs_engine *engine, struct evfs_session *session,
 	Evfs__Wire__Audit end = EVFS__WIRE__AUDIT__INIT;
 
 	clear_side(side);
+	if (!remembers(engine, session))
+		return; /* the member gives it up after a while */
 	side->id = audit->id;
 	side->seed = audit->seed;
 	side->alarm = audit->alarm;

@@ -144,6 +144,10 @@ static void trouble(struct sim *sim)
 		switch_power(sim);
 		break;
 	case 5:
+		/* Who lost its memory trusts contexts, and so does the
+		 * collector: where these are to lie there is neither. */
+		if (sim->forge)
+			break;
 		sim_back_up(&sim->replicas[sim_below(sim, sim->n)]);
 		break;
 	case 6:
@@ -170,7 +174,8 @@ static void live(struct sim *sim)
 		heal_due(sim, false);
 		if (sim_chance(sim, trouble_percent))
 			trouble(sim);
-		else if (r->engine != NULL && sim_chance(sim, 12))
+		else if (r->engine != NULL && !sim->forge &&
+			 sim_chance(sim, 12))
 			sim_collect(r);
 		else if (r->engine != NULL && sim_chance(sim, 12))
 			sim_ask(r);
