@@ -5,10 +5,14 @@
 # found and repaired.
 . "$(dirname "$0")/../lib/evfs.sh"
 
-new_world A B
+# C is away: what is removed cannot be collected, so that a member that has it
+# still, and claims otherwise, does not bring it back.
+new_world A B C
 
-# forge: what lacks is hidden. Both daemons are stopped.
+# forge: what lacks is hidden. Both daemons are stopped. Without the mark of a
+# clean end, or the databases would be taken for restored ones.
 forge() {
+	rm "$(store A)/closed" "$(store B)/closed"
 	python3 - "$(store A)/meta.db" "$(store B)/meta.db" <<-'PY'
 	import sqlite3, sys
 	stores = [sqlite3.connect(path) for path in sys.argv[1:]]
@@ -49,6 +53,7 @@ forged_contexts() {
 	mkdir "$a/common" && echo old >"$a/common/file"
 	echo doomed >"$a/gone"
 	synced A B
+	stop C
 	stop B
 	for i in $(seq 300); do
 		mkdir -p "$a/dir$((i % 7))"
@@ -68,6 +73,7 @@ forged_contexts() {
 	start A
 	start B
 	until_true 90 same_roots
+	start C
 	synced A B
 	same_trees A B
 	equal "a file of A" "$(cat "$b/dir3/file3")" "from A 3"

@@ -504,22 +504,22 @@ START_TEST(refused_others)
 	(void)sample(8, &e);
 	chunk.data.len = 0;
 	refused(&e, "empty");
-	(void)sample(9, &e);
+	(void)sample(13, &e);
 	hold.ino.len--;
 	refused(&e, "hold");
-	(void)sample(9, &e);
+	(void)sample(13, &e);
 	hold.rows.len--;
 	refused(&e, "hold: rows");
-	(void)sample(10, &e);
+	(void)sample(14, &e);
 	compare.ino.len = 0;
 	refused(&e, "compare");
-	(void)sample(10, &e);
+	(void)sample(14, &e);
 	compare.context.len--;
 	refused(&e, "compare: context");
-	(void)sample(11, &e);
+	(void)sample(15, &e);
 	object_list[0].len = 0;
 	refused(&e, "state: empty object");
-	(void)sample(11, &e);
+	(void)sample(15, &e);
 	state.rows.len--;
 	refused(&e, "state: rows");
 }

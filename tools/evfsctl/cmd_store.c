@@ -203,7 +203,7 @@ static int check_again(const char *path, const struct evfs_token *token,
 	int rc = open_store(path, &meta, err);
 
 	if (rc)
-		return rc;
+		return evfs_err_wrap(err, rc, "a replica is there already");
 	if (!evfs_hash_equal(evfs_meta_volume(meta), &token->volume))
 		rc = evfs_err_set(err, EVFS_EEXISTS,
 				  "%s: a replica of another volume (choose "
