@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "meta/config.h"
 #include "meta/content.h"
 #include "meta/members.h"
 #include "meta/tree.h"
@@ -37,11 +38,20 @@ static void on_change(void *ctx)
 	node->changes++;
 }
 
+static void on_answered(void *ctx, const struct evfs_answer *answer)
+{
+	struct node *node = ctx;
+
+	node->answer = *answer;
+	node->answered_ns = evfs_loop_now(loop);
+}
+
 /* The store of node i; its place in the network is there already. */
 void open_store(unsigned i, uint8_t volume)
 {
 	struct evfs_meta_new fresh = { 0 };
 	struct evfs_meta_options options = { 0 };
+	struct evfs_quorum_watch watch = { .answered = on_answered };
 	struct evfs_err err = { 0 };
 	struct node *node = &nodes[i];
 
@@ -60,6 +70,8 @@ void open_store(unsigned i, uint8_t volume)
 	node->listener = (struct evfs_feed_listener){ .ctx = node,
 						      .durable = on_durable };
 	evfs_feed_add(node->meta, &node->listener);
+	watch.ctx = node;
+	evfs_quorum_set_watch(node->meta, EVFS_QUORUM_WATCH_FS, &watch);
 }
 
 void open_node(unsigned i, uint8_t volume)
@@ -112,6 +124,23 @@ void power_off(unsigned i)
 	evfs_loop_attach(loop, i, NULL);
 	evfs_engine_free(nodes[i].engine);
 	nodes[i].engine = NULL;
+}
+
+void set(unsigned i, const char *name, const char *value)
+{
+	struct evfs_err err = { 0 };
+
+	evfs_meta_lock(nodes[i].meta);
+	must(evfs_config_set_text(nodes[i].meta, name, value, &err), &err);
+	evfs_meta_unlock(nodes[i].meta);
+	if (nodes[i].engine != NULL)
+		evfs_engine_config_changed(nodes[i].engine);
+}
+
+void layers(unsigned i, unsigned on)
+{
+	evfs_engine_set_layers(nodes[i].engine, on);
+	evfs_loop_poke(loop, i);
 }
 
 /* n nodes that know each other, not switched on. */
@@ -175,9 +204,9 @@ void wait_converged(unsigned n)
 {
 	unsigned i;
 
-	for (i = 0; i < 3000 && !all_converged(n); i++)
+	for (i = 0; i < 6000 && !all_converged(n); i++)
 		run_ms(20);
-	ck_assert_msg(all_converged(n), "not converged within 60 s");
+	ck_assert_msg(all_converged(n), "not converged within 120 s");
 }
 
 bool is_connected(unsigned i, unsigned to)
@@ -227,29 +256,61 @@ static uint8_t *bytes_of(size_t len, uint64_t seed)
 	return data;
 }
 
+static struct evfs_content_put *put_bytes(unsigned i, size_t len,
+					  uint64_t seed)
+{
+	uint8_t *data = bytes_of(len, seed);
+	struct evfs_content_put *put;
+	struct evfs_err err = { 0 };
+
+	must(evfs_content_write(evfs_meta_content(nodes[i].meta), data, len,
+				&put, &err),
+	     &err);
+	free(data);
+	return put;
+}
+
 void create(unsigned i, const char *name, size_t len, uint64_t seed)
 {
-	struct evfs_content *store = evfs_meta_content(nodes[i].meta);
-	struct evfs_content_ref content = { .mtime_s = 1 };
+	struct evfs_content_put *put = put_bytes(i, len, seed);
+	struct evfs_content_ref content = { .mtime_s = 1, .size = len };
 	struct evfs_new what = { .kind = EVFS_KIND_FILE,
 				 .mode = 0644,
 				 .content = &content };
-	uint8_t *data = bytes_of(len, seed);
-	struct evfs_content_put *put;
 	struct evfs_err err = { 0 };
 	evfs_stamp link;
 	evfs_ino ino;
 
-	must(evfs_content_write(store, data, len, &put, &err), &err);
-	free(data);
 	evfs_meta_lock_content(nodes[i].meta);
 	content.content = *evfs_content_put_name(put);
-	content.size = len;
-	must(evfs_content_commit(store, put, &err), &err);
+	must(evfs_content_commit(evfs_meta_content(nodes[i].meta), put, &err),
+	     &err);
 	must(evfs_tree_create(nodes[i].meta, EVFS_INO_ROOT, name, strlen(name),
 			      &what, &ino, &link, &err),
 	     &err);
 	evfs_meta_unlock(nodes[i].meta);
+}
+
+void rewrite(unsigned i, const char *name, size_t len, uint64_t seed)
+{
+	struct evfs_content_put *put = put_bytes(i, len, seed);
+	struct evfs_content_ref content = { .mtime_s = 2, .size = len };
+	struct evfs_handle handle = { 0 };
+	struct evfs_entry entry = { 0 };
+	struct evfs_err err = { 0 };
+
+	ck_assert(lookup(i, name, &entry));
+	evfs_meta_lock_content(nodes[i].meta);
+	content.content = *evfs_content_put_name(put);
+	must(evfs_content_commit(evfs_meta_content(nodes[i].meta), put, &err),
+	     &err);
+	must(evfs_tree_open(nodes[i].meta, EVFS_INO_ROOT, &entry, &handle,
+			    &err),
+	     &err);
+	must(evfs_tree_seal(nodes[i].meta, &handle, &content, &err), &err);
+	evfs_tree_close(nodes[i].meta, &handle);
+	evfs_meta_unlock(nodes[i].meta);
+	evfs_entry_fini(&entry);
 }
 
 bool lookup(unsigned i, const char *name, struct evfs_entry *ret)
@@ -273,6 +334,38 @@ bool exists(unsigned i, const char *name)
 	return true;
 }
 
+bool has_file(unsigned i, const char *name, size_t len, uint64_t seed)
+{
+	struct evfs_content_reader *reader;
+	struct evfs_entry entry = { 0 };
+	uint8_t *want = bytes_of(len, seed), *got = malloc(len + 1);
+	size_t n = 0;
+	bool same = false;
+
+	if (lookup(i, name, &entry) && entry.size == len &&
+	    evfs_content_open(evfs_meta_content(nodes[i].meta), &entry.content,
+			      entry.size, &reader, NULL) == 0) {
+		same = evfs_content_read(reader, got, len, 0, &n, NULL) == 0 &&
+		       n == len && memcmp(want, got, len) == 0;
+		evfs_content_close(reader);
+	}
+	evfs_entry_fini(&entry);
+	free(want);
+	free(got);
+	return same;
+}
+
+evfs_ino ino_of(unsigned i, const char *name)
+{
+	struct evfs_entry entry = { 0 };
+	evfs_ino ino;
+
+	ck_assert(lookup(i, name, &entry));
+	ino = entry.members[0].ino;
+	evfs_entry_fini(&entry);
+	return ino;
+}
+
 void check_file(unsigned i, const char *name, size_t len, uint64_t seed)
 {
 	struct evfs_content_reader *reader;
@@ -294,6 +387,33 @@ void check_file(unsigned i, const char *name, size_t len, uint64_t seed)
 	free(want);
 	free(got);
 }
+
+/* ---- questions ---- */
+
+uint64_t ask(unsigned i, enum evfs_question_kind kind, evfs_ino ino,
+	     unsigned need, uint64_t timeout_ms)
+{
+	struct evfs_question question = { .kind = kind,
+					  .ino = ino,
+					  .need = need,
+					  .timeout_ms = timeout_ms };
+
+	question.id = evfs_quorum_new_id(nodes[i].meta);
+	nodes[i].answer = (struct evfs_answer){ 0 };
+	evfs_engine_ask(nodes[i].engine, &question);
+	evfs_loop_poke(loop, i);
+	return question.id;
+}
+
+int answer(unsigned i)
+{
+	for (unsigned k = 0; k < 2000 && nodes[i].answer.id == 0; k++)
+		run_ms(5);
+	ck_assert_msg(nodes[i].answer.id != 0, "no answer within 10 s");
+	return nodes[i].answer.code;
+}
+
+/* ---- fixtures ---- */
 
 void setup_with(const struct evfs_loop_options *options)
 {
@@ -322,6 +442,8 @@ void teardown(void)
 			continue;
 		evfs_loop_attach(loop, i, NULL);
 		evfs_engine_free(nodes[i].engine);
+		evfs_quorum_set_watch(nodes[i].meta, EVFS_QUORUM_WATCH_FS,
+				      NULL);
 		evfs_feed_remove(nodes[i].meta, &nodes[i].listener);
 		evfs_meta_close(nodes[i].meta);
 	}

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "meta/feed.h"
 #include "meta/meta.h"
+#include "meta/quorum.h"
 #include "meta/view.h"
 #include "net/engine.h"
 #include "net/loop.h"
@@ -28,6 +29,8 @@ struct node {
 	struct evfs_engine *engine;
 	struct evfs_feed_listener listener;
 	unsigned changes;
+	struct evfs_answer answer; /* the last one; id 0 = none */
+	uint64_t answered_ns;	   /* when it came */
 };
 
 extern struct evfs_loop *loop;
@@ -52,6 +55,8 @@ void know(struct node *node, unsigned i, bool address);
 void commit(struct node *node);
 void power_on(unsigned i); /* its engine */
 void power_off(unsigned i);
+void set(unsigned i, const char *name, const char *value); /* a setting */
+void layers(unsigned i, unsigned on); /* EVFS_LAYER_... */
 /* n nodes that know each other, not switched on. */
 void make(unsigned n);
 /* Virtual time passes; stores commit now and then. */
@@ -72,8 +77,20 @@ void wait_converged(unsigned n);
 
 /* len bytes that the seed gives. */
 void create(unsigned i, const char *name, size_t len, uint64_t seed);
+/* A new version of it. */
+void rewrite(unsigned i, const char *name, size_t len, uint64_t seed);
 bool lookup(unsigned i, const char *name, struct evfs_entry *ret);
 bool exists(unsigned i, const char *name);
+bool has_file(unsigned i, const char *name, size_t len, uint64_t seed);
 void check_file(unsigned i, const char *name, size_t len, uint64_t seed);
+evfs_ino ino_of(unsigned i, const char *name);
+
+/* ---- questions to other replicas ---- */
+
+/* Puts one, and tells its id; the answer comes into the node. */
+uint64_t ask(unsigned i, enum evfs_question_kind kind, evfs_ino ino,
+	     unsigned need, uint64_t timeout_ms);
+/* Lets time pass until it is there; its code. */
+int answer(unsigned i);
 
 #endif

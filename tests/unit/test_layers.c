@@ -9,7 +9,7 @@
 #include "meta/content.h"
 #include "meta/facts.h"
 #include "net/engine_priv.h"
-#include "tests/unit/layers_world.h"
+#include "tests/unit/engine_world.h"
 
 #define ALONE EVFS_LAYER_READ_REPAIR /* nothing goes anywhere by itself */
 
@@ -477,6 +477,16 @@ START_TEST(measured_from_start)
 }
 END_TEST
 
+/* No message takes less than a millisecond. */
+static void slow_setup(void)
+{
+	const struct evfs_loop_options options = { .seed = 1,
+						   .delay_min_ns = MS,
+						   .delay_max_ns = 2 * MS };
+
+	setup_with(&options);
+}
+
 int main(void)
 {
 	Suite *suite = suite_create("layers");
@@ -484,7 +494,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	tcase_add_checked_fixture(tc, world_setup, world_teardown);
+	tcase_add_checked_fixture(tc, slow_setup, teardown);
 	tcase_add_test(tc, held);
 	tcase_add_test(tc, held_by_whoever);
 	tcase_add_test(tc, not_held);
