@@ -405,11 +405,16 @@ void evfs_gossip_seen(struct evfs_gossip *gossip, uint64_t node)
 uint64_t evfs_gossip_silence_ns(const struct evfs_gossip *gossip,
 				const struct evfs_gossip_entry *entry)
 {
+	uint64_t now_ns;
+
 	if (entry->node == gossip->self)
 		return 0;
 	if (entry->phi.mean_ms <= 0)
 		return UINT64_MAX;
-	return now_of(gossip) - entry->phi.last_ns;
+	/* After a pause the clock may stand a little before what was heard
+	 * just when it ended. */
+	now_ns = now_of(gossip);
+	return now_ns > entry->phi.last_ns ? now_ns - entry->phi.last_ns : 0;
 }
 
 enum evfs_gossip_life evfs_gossip_life(const struct evfs_gossip *gossip,

@@ -221,6 +221,18 @@ START_TEST(death_and_return)
 }
 END_TEST
 
+/* What is heard at the end of a pause, before the next round, which is a short
+ * one, is no reason to call anybody dead. */
+START_TEST(heard_at_the_end_of_a_pause)
+{
+	rounds(30, N);
+	now_ns += 600 * SECOND;
+	evfs_gossip_seen(&tables[0], tables[1].self);
+	evfs_gossip_round(&tables[0], SECOND * 8 / 10);
+	ck_assert_int_eq(life(0, 1), EVFS_GOSSIP_ALIVE);
+}
+END_TEST
+
 /* It blames nobody for its own sleep, neither before nor after its next round.
  */
 START_TEST(own_pause)
@@ -463,6 +475,7 @@ int main(void)
 	tcase_add_test(tc, one_exchange_each_way);
 	tcase_add_test(tc, death_and_return);
 	tcase_add_test(tc, own_pause);
+	tcase_add_test(tc, heard_at_the_end_of_a_pause);
 	tcase_add_test(tc, unknown_nodes);
 	tcase_add_test(tc, lies);
 	tcase_add_test(tc, restart_in_the_past);
