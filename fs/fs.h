@@ -43,6 +43,11 @@ int evfs_fs_mount(struct evfs_meta *meta,
 		  const struct evfs_fs_options *options, struct evfs_fs **ret,
 		  struct evfs_err *err) EVFS_MUST_USE;
 
+/* For a store whose daemon was killed and cannot end: the kernel lets go of it
+ * only when somebody answers what it was asked. Ends the connection of that
+ * mount, if it is one of this store. */
+void evfs_fs_release(const char *mountpoint, const char *store);
+
 /* Serves requests until unmounted or evfs_fs_exit(); then everything is sealed
  * and committed. */
 int evfs_fs_loop(struct evfs_fs *fs, struct evfs_err *err) EVFS_MUST_USE;

@@ -3,6 +3,7 @@
 #include "fs/mount.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -41,9 +43,10 @@ static void unescape(char *text)
 }
 
 /* The last mount at this path: its type and source ("" where there is none),
- * from /proc/self/mountinfo (proc(5)): id parent dev root POINT options ... -
- * TYPE SOURCE options. */
-static void mounted_at(const char *path, char type[64], char source[PATH_MAX])
+ * and the minor number of its device, from /proc/self/mountinfo (proc(5)): id
+ * parent MAJOR:MINOR root POINT options ... - TYPE SOURCE options. */
+static void mounted_at(const char *path, char type[64], char source[PATH_MAX],
+		       unsigned *ret_minor)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL;
@@ -54,6 +57,7 @@ static void mounted_at(const char *path, char type[64], char source[PATH_MAX])
 		return;
 	while (getline(&line, &cap, file) > 0) {
 		char *save = NULL, *field = NULL, *rest;
+		unsigned minor = 0;
 
 		rest = strstr(line, " - ");
 		if (!rest)
@@ -61,13 +65,17 @@ static void mounted_at(const char *path, char type[64], char source[PATH_MAX])
 		*rest = '\0';
 		rest += 3;
 		field = strtok_r(line, " ", &save);
-		for (int i = 0; field && i < 4; i++)
+		for (int i = 0; field && i < 4; i++) {
 			field = strtok_r(NULL, " ", &save);
+			if (field && i == 1)
+				(void)sscanf(field, "%*u:%u", &minor);
+		}
 		if (!field)
 			continue;
 		unescape(field);
 		if (strcmp(field, path) != 0)
 			continue;
+		*ret_minor = minor;
 		field = strtok_r(rest, " ", &save);
 		(void)snprintf(type, 64, "%s", field ? field : "?");
 		field = strtok_r(NULL, " ", &save);
@@ -109,7 +117,7 @@ static int clear_dead(const char *path, struct evfs_err *err)
 }
 
 /* Absolute, with a parent that is resolved: the last part may be dead. */
-static char *absolute(const char *path)
+static char *absolute_parent(const char *path)
 {
 	evfs_cleanup_free char *copy = evfs_strdup(path);
 	char real[PATH_MAX];
@@ -118,8 +126,6 @@ static char *absolute(const char *path)
 
 	if (!copy)
 		return NULL;
-	if (realpath(path, real))
-		return evfs_strdup(real);
 	len = strlen(copy);
 	while (len > 1 && copy[len - 1] == '/')
 		copy[--len] = '\0';
@@ -130,6 +136,42 @@ static char *absolute(const char *path)
 	if (!realpath(!slash ? "." : slash == copy ? "/" : copy, real))
 		return evfs_strdup(path);
 	return evfs_asprintf("%s/%s", real[1] ? real : "", last);
+}
+
+static char *absolute(const char *path)
+{
+	char real[PATH_MAX];
+
+	return realpath(path, real) ? evfs_strdup(real) :
+				      absolute_parent(path);
+}
+
+/* Ends a connection as its owner may, where control of them is mounted. */
+static void abort_connection(unsigned minor)
+{
+	evfs_cleanup_free char *path = evfs_asprintf(
+		"/sys/fs/fuse/connections/%u/abort", minor);
+	evfs_cleanup_fd int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+
+	if (fd >= 0)
+		(void)!evfs_io_write(fd, "1", 1, NULL);
+}
+
+void evfs_fs_release(const char *mountpoint, const char *store)
+{
+	evfs_cleanup_free char *path = absolute_parent(mountpoint);
+	evfs_cleanup_free char *from = absolute(store);
+	char type[64], source[PATH_MAX];
+	unsigned minor = 0;
+
+	if (!path || !from)
+		return;
+	mounted_at(path, type, source, &minor);
+	if (strcmp(type, "fuse.evfs") != 0 || strcmp(source, from) != 0)
+		return;
+	evfs_log(EVFS_LOG_INFO, "end the mount of a daemon that was killed");
+	if (umount2(path, MNT_FORCE | MNT_DETACH) != 0)
+		abort_connection(minor);
 }
 
 /* Does its daemon answer? Attributes may come from the kernel's cache even
@@ -147,9 +189,10 @@ static int check_mounted(const char *path, const char *store,
 			 struct evfs_err *err)
 {
 	char type[64], source[PATH_MAX];
+	unsigned minor;
 	int rc;
 
-	mounted_at(path, type, source);
+	mounted_at(path, type, source, &minor);
 	if (!type[0] || strcmp(path, "/") == 0)
 		return 0;
 	if (!is_dead(path))

@@ -64,6 +64,9 @@ struct evfs_meta_options {
 	bool read_only;        /* tools beside a daemon: no lock, no writes */
 };
 
+/* After EVFS_ELOCKED: was the daemon that has it killed, and cannot end? */
+bool evfs_store_holder_is_dead(const char *path);
+
 /* Opens a store for the one daemon that may have it. Errors with a message
  * that says what to do: EVFS_ENOTFOUND (not a store), EVFS_EFOREIGN, EVFS_ENEWER
  * (schema), EVFS_ELOCKED (a daemon runs), EVFS_ECORRUPT (a damaged database).

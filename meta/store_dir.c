@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -25,6 +26,26 @@
 char *evfs_store_file(const char *path, const char *name)
 {
 	return evfs_asprintf("%s/%s", path, name);
+}
+
+bool evfs_store_holder_is_dead(const char *path)
+{
+	evfs_cleanup_free char *file = evfs_store_file(path, "lock");
+	evfs_cleanup_fd int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+	char text[64] = "", stat_path[64], state = 0;
+	FILE *stat;
+
+	if (fd < 0 || pread(fd, text, sizeof(text) - 1, 0) <= 0)
+		return false;
+	(void)snprintf(stat_path, sizeof(stat_path), "/proc/%ld/stat",
+		       strtol(text, NULL, 10));
+	stat = fopen(stat_path, "re");
+	if (stat == NULL)
+		return false;
+	/* pid (name) state; the name is ours, and has no space */
+	(void)!fscanf(stat, "%*d %*s %c", &state);
+	(void)fclose(stat);
+	return state == 'Z' || state == 'X';
 }
 
 int evfs_store_lock_dir(const char *path, int *ret_fd, struct evfs_err *err)

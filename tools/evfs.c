@@ -252,6 +252,25 @@ static int start_net(struct evfs_daemon *daemon, const struct options *options,
 	return rc;
 }
 
+/* A daemon that was killed while the kernel took something from it may hang
+ * there, with the store: its mount is ended then. */
+static int open_store(struct evfs_daemon *daemon,
+		      const struct evfs_meta_options *options,
+		      struct evfs_err *err)
+{
+	const struct timespec moment = { 0, 10000000 };
+	int rc = evfs_meta_open(options, &daemon->meta, err);
+
+	if (rc != EVFS_ELOCKED || !evfs_store_holder_is_dead(daemon->store))
+		return rc;
+	evfs_fs_release(daemon->mountpoint, daemon->store);
+	for (int i = 0; i < 500 && rc == EVFS_ELOCKED; i++) {
+		(void)nanosleep(&moment, NULL);
+		rc = evfs_meta_open(options, &daemon->meta, err);
+	}
+	return rc;
+}
+
 static int start(struct evfs_daemon *daemon, const struct options *options,
 		 struct evfs_err *err)
 {
@@ -274,7 +293,7 @@ static int start(struct evfs_daemon *daemon, const struct options *options,
 	int rc;
 
 	daemon->started_ns = env->mono_ns(env->ctx);
-	rc = evfs_meta_open(&meta, &daemon->meta, err);
+	rc = open_store(daemon, &meta, err);
 	if (!rc)
 		rc = start_net(daemon, options, err);
 	if (!rc)
