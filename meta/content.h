@@ -153,8 +153,9 @@ int evfs_content_open(struct evfs_content *content, const evfs_hash *name,
 void evfs_content_close(struct evfs_content_reader *reader);
 /* Up to len bytes at offset; *ret_len < len only at the end. EVFS_ECORRUPT: a
  * chunk does not match its hash; it counts as not here from then on, and when
- * it has come from elsewhere the same reader reads it. Any thread; the meta lock must not be held: where the
- * chunks are is looked up, some dozens at a time, when they are first read. */
+ * it has come from elsewhere the same reader reads it. Any thread; the meta
+ * lock must not be held: where the chunks are is looked up, some dozens at a
+ * time, when they are first read. */
 int evfs_content_read(struct evfs_content_reader *reader, void *data,
 		      size_t len, uint64_t offset, size_t *ret_len,
 		      struct evfs_err *err) EVFS_MUST_USE;

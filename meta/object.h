@@ -152,8 +152,8 @@ struct evfs_object {
 	struct evfs_arena arena; /* owns all of the above */
 };
 
-/* A new empty object in memory of its own (the struct lies in its own arena); NULL when out of memory. Freed
- * with evfs_object_free(). */
+/* A new empty object in memory of its own (the struct lies in its own arena);
+ * NULL when out of memory. Freed with evfs_object_free(). */
 struct evfs_object *evfs_object_new(evfs_ino ino, enum evfs_kind kind);
 struct evfs_object *evfs_object_copy(const struct evfs_object *object);
 void evfs_object_free(struct evfs_object *object);
