@@ -93,6 +93,7 @@ struct evfs_session {
 	bool outgoing;		/* dialled here */
 	enum evfs_session_state state;
 	uint64_t instance; /* of the peer's daemon; after Hello */
+	bool auditing;	   /* Hello.auditing */
 	uint32_t epoch;	   /* of its actor; the same */
 	struct evfs_buf in[EVFS_CHANNELS];	/* bytes not yet a frame */
 	struct evfs_buf backlog[EVFS_CHANNELS]; /* frames that the transport

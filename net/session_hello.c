@@ -188,7 +188,7 @@ int evfs_session_hello(struct evfs_engine *engine, struct evfs_session *session,
 	evfs_engine_hear(engine, hello->clock);
 	session->instance = hello->instance;
 	session->epoch = hello->epoch;
-	session->peer->report.auditing = hello->auditing;
+	session->auditing = hello->auditing;
 	evfs_context_fini(&session->assumed);
 	session->assumed = context;
 	context = (struct evfs_context){ 0 };
@@ -229,6 +229,8 @@ void evfs_session_activate(struct evfs_engine *engine,
 	peer->last_error[0] = '\0';
 	peer->report.known = true;
 	peer->report.complete = false;
+	/* not before: a copy that is refused says nothing of the member */
+	peer->report.auditing = session->auditing;
 	peer->report.met = (struct evfs_met){
 		.instance = session->instance,
 		.epoch = session->epoch,
