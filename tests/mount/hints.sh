@@ -105,22 +105,17 @@ too_much() {
 	ctl A config set hint_max_bytes 1GiB || fail "config"
 }
 
-# Nothing but hints: what is written while all are connected stays, what was
-# missed comes at the return.
-hints_alone() {
+# alone LAYER: A and B with nothing but that, C away
+alone() {
 	local name
 	for name in A B C; do
 		stop $name
 	done
-	export EVFS_LAYERS=hints
+	export EVFS_LAYERS=$1
 	start A
 	start B
-	until_true 30 eval "[ \"\$(status_of A peers B connected)\" = true ]"
-	until_true 30 eval "[ \"\$(status_of A peers B behind_changes)\" = 0 ]"
-	stop B
-	files A alone 800
-	start B
-	until_true 60 test -e "$(mnt B)/alone/799"
+}
+back_to_all() {
 	stop A
 	stop B
 	unset EVFS_LAYERS
@@ -131,24 +126,24 @@ hints_alone() {
 	same_trees A B C
 }
 
-pull_alone() {
-	local name
-	for name in A B C; do
-		stop $name
-	done
-	export EVFS_LAYERS=pull
-	start A
+# Nothing but hints: what is written while all are connected stays, what was
+# missed comes at the return.
+hints_alone() {
+	alone hints
+	until_true 30 eval "[ \"\$(status_of A peers B connected)\" = true ]"
+	until_true 30 eval "[ \"\$(status_of A peers B behind_changes)\" = 0 ]"
+	stop B
+	files A alone 800
 	start B
+	until_true 60 test -e "$(mnt B)/alone/799"
+	back_to_all
+}
+
+pull_alone() {
+	alone pull
 	files A pulled 800
 	until_true 60 test -e "$(mnt B)/pulled/799"
-	stop A
-	stop B
-	unset EVFS_LAYERS
-	start A
-	start B
-	start C
-	synced A B C
-	same_trees A B C
+	back_to_all
 }
 
 # A member that hangs is not better than it is.
