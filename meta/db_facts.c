@@ -82,6 +82,31 @@ int evfs_facts_dot(struct evfs_facts *facts, int64_t key, evfs_dot *ret,
 			    "database is damaged: row of an unknown actor");
 }
 
+int evfs_facts_list(struct evfs_facts *facts, sqlite3_stmt *stmt,
+		    evfs_ino *ret, int64_t *ret_keys, size_t max,
+		    size_t *ret_n, int64_t *ret_last, struct evfs_err *err)
+{
+	int last = sqlite3_column_count(stmt) - 1;
+	size_t n = 0;
+	int rc = 0;
+
+	while (n < max && (rc = evfs_db_step(facts->meta->db, stmt, err)) > 0) {
+		int64_t key = sqlite3_column_int64(stmt, 0);
+
+		rc = evfs_facts_dot(facts, key, &ret[n], err);
+		if (rc != 0)
+			return rc;
+		if (ret_keys != NULL)
+			ret_keys[n] = key;
+		*ret_last = sqlite3_column_int64(stmt, last);
+		n++;
+	}
+	if (rc < 0)
+		return rc;
+	*ret_n = n;
+	return 0;
+}
+
 /* ---- objects ---- */
 
 /* 1: the object, decoded, of the caller; 0: there is none. */

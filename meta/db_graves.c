@@ -145,27 +145,6 @@ int evfs_graves_clear(struct evfs_facts *facts, struct evfs_err *err)
 
 /* ---- looking ---- */
 
-/* Objects by a statement whose only column is their key. */
-static int grave_list(struct evfs_facts *facts, sqlite3_stmt *stmt,
-		      int64_t *ret_last, evfs_ino *ret, size_t max,
-		      size_t *ret_n, struct evfs_err *err)
-{
-	size_t n = 0;
-	int rc = 0;
-
-	while (n < max && (rc = evfs_db_step(facts->meta->db, stmt, err)) > 0) {
-		*ret_last = sqlite3_column_int64(stmt, 0);
-		rc = evfs_facts_dot(facts, *ret_last, &ret[n], err);
-		if (rc != 0)
-			return rc;
-		n++;
-	}
-	if (rc < 0)
-		return rc;
-	*ret_n = n;
-	return 0;
-}
-
 int evfs_graves_next(struct evfs_facts *facts, int64_t *cursor, evfs_ino *ret,
 		     size_t max, size_t *ret_n, struct evfs_err *err)
 {
@@ -178,7 +157,7 @@ int evfs_graves_next(struct evfs_facts *facts, int64_t *cursor, evfs_ino *ret,
 	if (rc != 0)
 		return rc;
 	sqlite3_bind_int64(stmt, 1, *cursor);
-	return grave_list(facts, stmt, cursor, ret, max, ret_n, err);
+	return evfs_facts_list(facts, stmt, ret, NULL, max, ret_n, cursor, err);
 }
 
 int evfs_graves_below(struct evfs_facts *facts, evfs_ino dir, evfs_ino *ret,
@@ -198,7 +177,7 @@ int evfs_graves_below(struct evfs_facts *facts, evfs_ino dir, evfs_ino *ret,
 	if (rc != 0)
 		return rc;
 	sqlite3_bind_int64(stmt, 1, key);
-	return grave_list(facts, stmt, &last, ret, max, ret_n, err);
+	return evfs_facts_list(facts, stmt, ret, NULL, max, ret_n, &last, err);
 }
 
 /* ---- taking out ---- */

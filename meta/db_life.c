@@ -49,7 +49,6 @@ int evfs_life_objects(struct evfs_meta *meta, int64_t *cursor, evfs_ino *ret,
 		      struct evfs_err *err)
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-	size_t n = 0;
 	int rc = evfs_facts_flush_objects(meta->facts, err);
 
 	if (rc == 0)
@@ -60,17 +59,8 @@ int evfs_life_objects(struct evfs_meta *meta, int64_t *cursor, evfs_ino *ret,
 	if (rc != 0)
 		return rc;
 	sqlite3_bind_int64(stmt, 1, *cursor);
-	while (n < max && (rc = evfs_db_step(meta->db, stmt, err)) > 0) {
-		*cursor = ret_keys[n] = sqlite3_column_int64(stmt, 0);
-		rc = evfs_facts_dot(meta->facts, ret_keys[n], &ret[n], err);
-		if (rc != 0)
-			return rc;
-		n++;
-	}
-	if (rc < 0)
-		return rc;
-	*ret_n = n;
-	return 0;
+	return evfs_facts_list(meta->facts, stmt, ret, ret_keys, max, ret_n,
+			       cursor, err);
 }
 
 int evfs_life_beyond(struct evfs_meta *meta, evfs_actor actor,
@@ -79,7 +69,7 @@ int evfs_life_beyond(struct evfs_meta *meta, evfs_actor actor,
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
 	int64_t id = evfs_actors_find(&meta->facts->actors, actor);
-	size_t n = 0;
+	int64_t last = 0;
 	int rc;
 
 	*ret_n = 0;
@@ -97,19 +87,11 @@ int evfs_life_beyond(struct evfs_meta *meta, evfs_actor actor,
 	sqlite3_bind_int64(stmt, 1, evfs_key_make((uint64_t)id, *counter));
 	sqlite3_bind_int64(stmt, 2,
 			   evfs_key_make((uint64_t)id, EVFS_KEY_COUNTER_MAX));
-	while (n < max && (rc = evfs_db_step(meta->db, stmt, err)) > 0) {
-		rc = evfs_facts_dot(meta->facts,
-				    sqlite3_column_int64(stmt, 0), &ret[n],
-				    err);
-		if (rc != 0)
-			return rc;
-		*counter = evfs_key_counter(sqlite3_column_int64(stmt, 1));
-		n++;
-	}
-	if (rc < 0)
-		return rc;
-	*ret_n = n;
-	return 0;
+	rc = evfs_facts_list(meta->facts, stmt, ret, NULL, max, ret_n, &last,
+			     err);
+	if (rc == 0 && *ret_n > 0)
+		*counter = evfs_key_counter(last);
+	return rc;
 }
 
 int evfs_life_greatest(struct evfs_meta *meta, evfs_actor actor, uint64_t *ret,

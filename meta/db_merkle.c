@@ -75,6 +75,18 @@ int evfs_facts_merkle_reset(struct evfs_facts *facts, struct evfs_err *err)
 
 /* ---- rows ---- */
 
+int evfs_merkle_columns(sqlite3_stmt *stmt, int count, int sum,
+			struct evfs_merkle_node *ret, struct evfs_err *err)
+{
+	if (sqlite3_column_bytes(stmt, sum) != EVFS_HASH_SIZE)
+		return evfs_err_set(err, EVFS_ECORRUPT,
+				    "database is damaged: a sum of %d bytes",
+				    sqlite3_column_bytes(stmt, sum));
+	ret->count = sqlite3_column_int64(stmt, count);
+	memcpy(ret->sum.b, sqlite3_column_blob(stmt, sum), EVFS_HASH_SIZE);
+	return 0;
+}
+
 int evfs_merkle_row(struct evfs_db *db, uint64_t path,
 		    struct evfs_merkle_node *ret, bool *ret_split,
 		    struct evfs_err *err)
@@ -94,15 +106,7 @@ int evfs_merkle_row(struct evfs_db *db, uint64_t path,
 	*ret = (struct evfs_merkle_node){ 0 };
 	if (ret_split != NULL)
 		*ret_split = rc > 0 && sqlite3_column_int(stmt, 1) != 0;
-	if (rc == 0)
-		return 0;
-	if (sqlite3_column_bytes(stmt, 2) != EVFS_HASH_SIZE)
-		return evfs_err_set(err, EVFS_ECORRUPT,
-				    "database is damaged: a sum of %d bytes",
-				    sqlite3_column_bytes(stmt, 2));
-	ret->count = sqlite3_column_int64(stmt, 0);
-	memcpy(ret->sum.b, sqlite3_column_blob(stmt, 2), EVFS_HASH_SIZE);
-	return 0;
+	return rc == 0 ? 0 : evfs_merkle_columns(stmt, 0, 2, ret, err);
 }
 
 int evfs_merkle_put_row(struct evfs_db *db, uint64_t path,

@@ -369,17 +369,11 @@ static int stored_children(struct evfs_db *db, uint64_t path,
 	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)(path << 8));
 	sqlite3_bind_int64(stmt, 2, (sqlite3_int64)((path + 1) << 8));
 	while ((rc = evfs_db_step(db, stmt, err)) > 0) {
-		struct evfs_merkle_node *node =
-			&ret[sqlite3_column_int64(stmt, 0) & 0xff];
-
-		if (sqlite3_column_bytes(stmt, 2) != EVFS_HASH_SIZE)
-			return evfs_err_set(err, EVFS_ECORRUPT,
-					    "database is damaged: a sum of "
-					    "%d bytes",
-					    sqlite3_column_bytes(stmt, 2));
-		node->count = sqlite3_column_int64(stmt, 1);
-		memcpy(node->sum.b, sqlite3_column_blob(stmt, 2),
-		       EVFS_HASH_SIZE);
+		rc = evfs_merkle_columns(
+			stmt, 1, 2, &ret[sqlite3_column_int64(stmt, 0) & 0xff],
+			err);
+		if (rc != 0)
+			return rc;
 	}
 	return rc;
 }

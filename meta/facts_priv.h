@@ -118,6 +118,14 @@ int evfs_facts_key(struct evfs_facts *facts, evfs_dot dot, bool create,
 int evfs_facts_dot(struct evfs_facts *facts, int64_t key, evfs_dot *ret,
 		   struct evfs_err *err) EVFS_MUST_USE;
 
+/* Objects by a statement whose first column is their key: up to max of them,
+ * their keys as well (NULL: not wanted). *ret_last: last column of the last row,
+ * left alone where there is none. */
+int evfs_facts_list(struct evfs_facts *facts, sqlite3_stmt *stmt,
+		    evfs_ino *ret, int64_t *ret_keys, size_t max,
+		    size_t *ret_n, int64_t *ret_last, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* Notes for a rollback what was changed; room for one note first. Outside of
  * save and release there is nothing to note. Takes undo->was. */
 int evfs_facts_reserve_undo(struct evfs_facts *facts, struct evfs_err *err)

@@ -11,11 +11,11 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "meta/db.h"
 #include "meta/idmap.h"
 #include "meta/merkle.h"
 
 struct evfs_actors;
-struct evfs_db;
 struct evfs_db_reader;
 struct evfs_facts;
 
@@ -51,6 +51,10 @@ int evfs_merkle_scan(struct evfs_db *db, const struct evfs_actors *actors,
 /* Of a view. */
 struct evfs_db_reader *
 evfs_merkle_reader(const struct evfs_merkle_view *view);
+/* From two columns of the running row: count, sum. EVFS_ECORRUPT. */
+int evfs_merkle_columns(sqlite3_stmt *stmt, int count, int sum,
+			struct evfs_merkle_node *ret, struct evfs_err *err)
+	EVFS_MUST_USE;
 /* One row; all zero where there is none. split (may be NULL): has it rows of
  * children? */
 int evfs_merkle_row(struct evfs_db *db, uint64_t path,
