@@ -266,6 +266,15 @@ void evfs_ahead_changed(struct evfs_ahead *ahead, uint64_t start,
 	(void)pthread_mutex_unlock(&aheads->lock);
 }
 
+void evfs_ahead_settle(struct evfs_ahead *ahead)
+{
+	(void)pthread_mutex_lock(&ahead->aheads->lock);
+	while (is_due(ahead))
+		(void)pthread_cond_wait(&ahead->aheads->idle,
+					&ahead->aheads->lock);
+	(void)pthread_mutex_unlock(&ahead->aheads->lock);
+}
+
 bool evfs_ahead_get(struct evfs_ahead *ahead, const struct evfs_cut **ret,
 		    size_t *ret_n)
 {

@@ -47,6 +47,9 @@ void evfs_ahead_free(struct evfs_ahead *ahead); /* NULL is fine */
 void evfs_ahead_changed(struct evfs_ahead *ahead, uint64_t start,
 			uint64_t front);
 
+/* Waits until all is cut that can be before more comes. */
+void evfs_ahead_settle(struct evfs_ahead *ahead);
+
 /* Waits for what is under way and stops until the next change. The chunks from
  * the beginning on, borrowed until then. False: a write to the disk has failed,
  * so the file's pages in memory are all that can be trusted. */
