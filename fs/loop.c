@@ -14,7 +14,9 @@
  * microseconds of the answer. To be woken for it takes longer than to serve it
  * (most of all where the processor was put to rest meanwhile); so while
  * requests follow each other closely the leader polls for some microseconds
- * before it sleeps, giving way to whoever wants its processor. */
+ * before it sleeps, giving way to whoever wants its processor. Where that was
+ * wanted the leader stays off it for a while: one who gives way is served late,
+ * one who sleeps is woken at once. */
 #include "fs/loop.h"
 
 #include <errno.h>
@@ -39,6 +41,8 @@
 #define LOOK_NS 1000000L            /* between two looks of the deputy */
 #define POLL_NS UINT64_C(50000)     /* that the leader polls */
 #define CLOSE_NS UINT64_C(100000)   /* requests that follow closely */
+#define WANTED_NS UINT64_C(10000)   /* giving way to nobody is shorter */
+#define CROWDED_NS UINT64_C(20000000) /* that it does not poll then */
 #define SHORT_BYTES_MAX (64u << 10) /* moved by a request that is short */
 #define LEFT_MAX 64                 /* requests left to followers */
 #define LEFT_BYTES_MAX 4096         /* of one */
@@ -54,6 +58,7 @@ struct worker {
 	pthread_t thread;
 	struct evfs_loop *loop;
 	struct fuse_buf buf;        /* its memory is libfuse's (malloc) */
+	uint64_t crowded_until;     /* others want its processor (clock) */
 	struct worker *next, *prev; /* under the loop's lock */
 };
 
@@ -333,6 +338,19 @@ static void leader_sleep(struct evfs_loop *loop)
 	(void)poll(fds, 2, -1);
 }
 
+/* False: somebody wanted the processor. */
+static bool leader_gives_way(struct worker *worker, uint64_t now)
+{
+	uint64_t back;
+
+	(void)sched_yield();
+	back = loop_now_ns();
+	if (back - now < WANTED_NS)
+		return true;
+	worker->crowded_until = back + CROWDED_NS;
+	return false;
+}
+
 /* Takes one request. False: there is none to be had any more, or this worker
  * does not lead any more. *close: the last one came closely behind the one
  * before; kept by the caller. */
@@ -341,7 +359,8 @@ static bool leader_receive(struct evfs_loop *loop, struct worker *worker,
 {
 	struct fuse_session *se = loop->fs->se;
 	uint64_t begin = loop_now_ns();
-	bool polls = *close && loop->may_poll;
+	bool polls = *close && loop->may_poll &&
+		     begin >= worker->crowded_until;
 
 	while (!fuse_session_exited(se) &&
 	       atomic_load(&loop->leader) == worker) {
@@ -357,7 +376,7 @@ static bool leader_receive(struct evfs_loop *loop, struct worker *worker,
 			return false;
 		}
 		if (polls && now - begin < POLL_NS) {
-			(void)sched_yield();
+			polls = leader_gives_way(worker, now);
 			continue;
 		}
 		polls = false;
