@@ -35,6 +35,7 @@ void evfs_collect_free(struct evfs_meta *meta)
 		return;
 	evfs_context_fini(&meta->collect->began);
 	evfs_free(meta->collect->blockers);
+	evfs_free(meta->collect->open);
 	evfs_free(meta->collect);
 	meta->collect = NULL;
 }
@@ -67,10 +68,23 @@ struct pass {
 	struct evfs_err *err;
 };
 
-static bool is_pinned(struct pass *pass, const struct evfs_object *object)
+/* Only asked where something of the object could go. An open file is
+ * remembered: when it is closed, nothing else tells that it may go now. */
+static int is_pinned(struct pass *pass, const struct evfs_object *object,
+		     bool *ret)
 {
-	return object->n_extras > 0 ||
-	       evfs_tree_is_open(pass->meta, object->ino);
+	struct evfs_collect *collect = pass->collect;
+
+	*ret = object->n_extras > 0;
+	if (*ret || !evfs_tree_is_open(pass->meta, object->ino))
+		return 0;
+	*ret = true;
+	if (evfs_grow((void **)&collect->open, collect->n_open,
+		      &collect->cap_open, sizeof(*collect->open)) != 0)
+		return evfs_err_set(pass->err, EVFS_ENOMEM,
+				    "collect: out of memory");
+	collect->open[collect->n_open++] = object->ino;
+	return 0;
 }
 
 static bool is_stable(const struct pass *pass,
@@ -101,9 +115,13 @@ static int is_dead(struct pass *pass, const struct evfs_object *object,
 static int may_go(struct pass *pass, const struct evfs_object *object,
 		  bool *ret)
 {
+	bool pinned = false;
 	int rc = is_dead(pass, object, ret);
 
-	*ret = *ret && is_stable(pass, object) && !is_pinned(pass, object);
+	*ret = *ret && is_stable(pass, object);
+	if (rc == 0 && *ret)
+		rc = is_pinned(pass, object, &pinned);
+	*ret = *ret && !pinned;
 	return rc;
 }
 
@@ -266,11 +284,14 @@ static int prune(struct pass *pass, const struct evfs_object *object)
 	size_t links = dead_links(pass, object);
 	size_t ties = old_ties(pass, object);
 	struct evfs_object *copy;
-	bool added;
+	bool pinned, added;
 	int rc;
 
 	if (links == 0 && ties == 0)
 		return 0;
+	rc = is_pinned(pass, object, &pinned);
+	if (rc != 0 || pinned)
+		return rc;
 	copy = evfs_object_copy(object);
 	if (copy == NULL)
 		return evfs_err_set(pass->err, EVFS_ENOMEM,
@@ -323,19 +344,19 @@ static int collect_one(struct pass *pass, evfs_ino ino)
 {
 	struct evfs_facts *facts = pass->meta->facts;
 	const struct evfs_object *object;
-	bool dead = false, gone = false;
+	bool dead = false, goes = false;
 	int rc = evfs_facts_get(facts, ino, &object, pass->err);
 
 	if (rc != 0 || object == NULL)
 		return rc;
 	rc = is_dead(pass, object, &dead);
-	if (rc == 0 && dead && is_stable(pass, object) &&
-	    !is_pinned(pass, object))
-		rc = collect_dead(pass, object, &gone);
-	if (rc != 0 || gone)
+	if (rc == 0 && dead)
+		rc = may_go(pass, object, &goes);
+	if (rc == 0 && goes)
+		rc = collect_dead(pass, object, &goes);
+	if (rc != 0 || goes)
 		return rc;
-	if (!is_pinned(pass, object))
-		rc = prune(pass, object);
+	rc = prune(pass, object);
 	if (rc == 0)
 		rc = evfs_facts_get(facts, ino, &object, pass->err);
 	if (rc == 0 && object != NULL && has_garbage(object, dead))
@@ -376,6 +397,17 @@ static int walk(struct pass *pass, bool *ret_end)
 
 /* ---- passes ---- */
 
+static bool any_closed(struct pass *pass)
+{
+	const struct evfs_collect *collect = pass->collect;
+	size_t i;
+
+	for (i = 0; i < collect->n_open; i++)
+		if (!evfs_tree_is_open(pass->meta, collect->open[i]))
+			return true;
+	return false;
+}
+
 /* Is there news since the last pass began? Then one begins. */
 static int pass_begin(struct pass *pass)
 {
@@ -384,6 +416,7 @@ static int pass_begin(struct pass *pass)
 	if (collect->stats.passes > 0 && !collect->again &&
 	    collect->began_noted == collect->noted &&
 	    collect->began_ready == pass->reports.ready &&
+	    !any_closed(pass) &&
 	    evfs_context_equal(&collect->began, &pass->reports.all))
 		return 0;
 	if (evfs_context_copy(&collect->began, &pass->reports.all) != 0)
@@ -394,6 +427,7 @@ static int pass_begin(struct pass *pass)
 	collect->began_done = collect_done(collect);
 	collect->again = false;
 	collect->running = true;
+	collect->n_open = 0;
 	collect->cursor = 0;
 	collect->waiting = 0;
 	evfs_free(collect->blockers);

@@ -60,7 +60,8 @@ int evfs_collect_note(struct evfs_meta *meta, const struct evfs_object *before,
 
 /* One step of a pass over what can be collected: looks at about `max` objects,
  * in short locked stretches; takes the meta lock by itself. A pass begins when
- * there is news: a report, or something new to collect. *ret_more: call again,
+ * there is news: a report, something new to collect, or the end of an open
+ * file that was in the way. *ret_more: call again,
  * after a rest. */
 int evfs_collect_step(struct evfs_meta *meta, size_t max, bool *ret_more,
 		      struct evfs_err *err) EVFS_MUST_USE;

@@ -16,6 +16,8 @@ struct evfs_collect {
 	struct evfs_collect_stats stats;
 	struct evfs_blocker *blockers; /* owned; of the last pass */
 	size_t n_blockers;
+	evfs_ino *open; /* owned; what stayed in the last pass for that alone */
+	size_t n_open, cap_open;
 	uint64_t noted; /* objects that got something to collect */
 
 	/* The pass that runs, or ran last. */

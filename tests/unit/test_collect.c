@@ -202,6 +202,42 @@ START_TEST(a_named_directory_stays)
 }
 END_TEST
 
+/* What stays because it is open goes when it is closed: a dead file with its
+ * directory, and the tie of a file that lives. Nothing else happens then that
+ * would have a pass begin. */
+START_TEST(closing_is_news)
+{
+	struct evfs_handle dead, living;
+	size_t ties = 0;
+
+	drop_d();
+	done(test_make(&a, "/d", EVFS_KIND_DIR, NULL));
+	done(test_create(&a, "/d/f", "x"));
+	done(test_create(&a, "/g", "y"));
+	done(test_create(&a, "/h", "z"));
+	sync_all();
+	done(test_open(&a, "/d/f", &dead));
+	done(test_open(&a, "/g", &living));
+	done(test_rm_rf(&b, "/d"));
+	done(test_rename(&b, "/h", "/g", EVFS_RENAME_EXCHANGE));
+	sync_all();
+	done(test_collect(&a));
+	ck_assert_uint_eq(objects(&a, &ties), 4);
+	ck_assert_uint_eq(ties, 1);
+	ck_assert_uint_eq(waiting(&a), 3);
+	done(test_collect(&a));
+	ck_assert_uint_eq(objects(&a, NULL), 4);
+	test_close(&a, &living);
+	done(test_collect(&a));
+	ck_assert_uint_eq(objects(&a, &ties), 4);
+	ck_assert_uint_eq(ties, 0);
+	test_close(&a, &dead);
+	done(test_collect(&a));
+	ck_assert_uint_eq(objects(&a, NULL), 2);
+	ck_assert_uint_eq(waiting(&a), 0);
+}
+END_TEST
+
 /* Dead directories that name each other in a circle go together. */
 START_TEST(a_circle_goes)
 {
@@ -261,6 +297,7 @@ int main(void)
 	tcase_add_test(tcase, a_removed_member_is_not_waited_for);
 	tcase_add_test(tcase, reports_are_covered_here);
 	tcase_add_test(tcase, a_named_directory_stays);
+	tcase_add_test(tcase, closing_is_news);
 	tcase_add_test(tcase, a_circle_goes);
 	tcase_add_test(tcase, ties_and_dead_links_go);
 	suite_add_tcase(suite, tcase);
