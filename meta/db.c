@@ -89,6 +89,9 @@ int evfs_db_open(const char *path, bool read_only, struct evfs_db **ret,
 	sqlite3_extended_result_codes(db->handle, 1);
 	sqlite3_busy_timeout(db->handle, 10000);
 	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+	/* else a statement that could use a partial index is prepared again
+	 * for each value that is bound */
+	sqlite3_db_config(db->handle, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
 	*ret = db;
 	return 0;
 }
