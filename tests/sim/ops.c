@@ -30,10 +30,11 @@ struct tree {
 
 uint8_t *sim_content(uint64_t tag, size_t *ret_len)
 {
-	/* mostly small; some of one chunk that travels apart, some of many */
-	size_t len = tag % 17 == 0  ? 700000 + (size_t)(tag % 5) * 100000
-		     : tag % 7 == 0 ? 70000 + (size_t)(tag % 11) * 30000
-				    : (size_t)(tag * 37 % 3000);
+	/* mostly small; some of one chunk that travels apart, some of many:
+	 * as many of these as are needed, for they cost most of the time */
+	size_t len = tag % 37 == 0   ? 300000 + (size_t)(tag % 5) * 100000
+		     : tag % 11 == 0 ? 66000 + (size_t)(tag % 13) * 3000
+				     : (size_t)(tag * 37 % 3000);
 	uint64_t z = tag * 0x9e3779b97f4a7c15ULL + 1;
 	uint8_t *data = evfs_calloc(len + 8, 1);
 	size_t i;
@@ -51,8 +52,7 @@ uint8_t *sim_content(uint64_t tag, size_t *ret_len)
 }
 
 /* A new content, sometimes one that others write too. */
-static struct evfs_content_put *put_content(struct sim_replica *r,
-					    uint64_t *ret_tag)
+static struct evfs_content_put *put_content(struct sim_replica *r)
 {
 	struct sim *sim = r->sim;
 	uint64_t tag =
@@ -67,7 +67,12 @@ static struct evfs_content_put *put_content(struct sim_replica *r,
 				    &err),
 		 &err, "content");
 	evfs_free(data);
-	*ret_tag = tag;
+	if (evfs_grow((void **)&sim->contents, sim->n_contents,
+		      &sim->cap_contents, sizeof(*sim->contents)) < 0)
+		abort();
+	sim->contents[sim->n_contents++] = (struct sim_written){
+		*evfs_content_put_name(put), tag
+	};
 	return put;
 }
 
@@ -465,11 +470,10 @@ void sim_operation(struct sim_replica *r)
 	struct evfs_content_put *put = NULL;
 	struct tree tree = { 0 };
 	struct evfs_err err = { 0 };
-	uint64_t tag = 0;
 	int rc;
 
 	if (sim_chance(r->sim, 50))
-		put = put_content(r, &tag);
+		put = put_content(r);
 	evfs_meta_lock_content(r->meta);
 	look(r, &tree);
 	rc = choose(r, &tree, put, &err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* run --seed S --runs N [--verbose]: random histories, one for each seed from
  * S on. A seed always gives the same history; a failure prints its seed. */
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,6 +307,10 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
+	/* contents come and go: pages that were given back to the kernel
+	 * would have to be cleared each time */
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	(void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	/* crashes and cuts are reported as warnings, and divergence, which is
 	 * made here, as an error: not news here */
 	evfs_log_init("sim", verbose ? EVFS_LOG_INFO : EVFS_LOG_NONE,

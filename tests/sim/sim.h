@@ -102,6 +102,12 @@ struct sim_question {
 	size_t n_rows;
 };
 
+/* A content that was written. */
+struct sim_written {
+	evfs_hash name;
+	uint64_t tag; /* of its bytes: sim_content() */
+};
+
 struct sim {
 	uint64_t seed, rng;
 	bool verbose;
@@ -111,6 +117,8 @@ struct sim {
 	struct sim_replica replicas[SIM_REPLICAS_MAX];
 	struct sim_ledger ledger;
 	uint64_t tags; /* contents made so far */
+	struct sim_written *contents; /* owned; some more than once */
+	size_t n_contents, cap_contents;
 	unsigned ops, failed_ops, crashes, partitions, restores;
 	struct sim_question questions[SIM_QUESTIONS];
 	unsigned n_questions, held;

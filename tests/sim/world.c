@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "meta/members.h"
 #include "tests/sim/sim.h"
 
@@ -249,6 +250,7 @@ void sim_fini(struct sim *sim)
 		evfs_backup_free(r->backup);
 	}
 	evfs_loop_free(sim->loop);
+	evfs_free(sim->contents);
 	sim_ledger_fini(sim);
 }
 
