@@ -106,13 +106,14 @@ static void end_side(struct evfs_engine *engine, struct evfs_session *session,
 	bool mine = side == &session->audits->sides[EVFS_AUDIT_MINE];
 	bool equal = evfs_hash_equal(&side->ours, &side->theirs);
 
-	if (side->differing > 0) {
+	if (side->differing > 0)
 		evfs_log(side->alarm ? EVFS_LOG_ERROR : EVFS_LOG_WARN,
 			 "audit: peer=%s differences=%llu",
 			 session->peer->member.name,
 			 (unsigned long long)side->differing);
+	if (side->differing > 0 ||
+	    !evfs_hash_equal(&side->ours, &engine->root))
 		session->peer->unequal_ns = 0; /* look again soon */
-	}
 	if (side->alarm && !equal)
 		keep_evidence(engine, session, side);
 	if (!equal)

@@ -95,10 +95,12 @@ struct evfs_peer {
 	char last_error[128];
 	struct evfs_sample *samples; /* owned ring; NULL = none yet */
 	uint64_t n_samples;	   /* ever; the ring keeps the newest */
-	uint64_t unequal_ns;	   /* equal contexts and unequal roots since;
-				    * 0 = not */
-	uint64_t repair_ns;	   /* last Pull for that reason; 0 = never */
-	bool repair_full;	   /* that Pull asked for everything */
+	uint64_t unequal_ns;	   /* equal contexts and unequal roots since,
+				    * and nothing on its way; 0 = not */
+	uint64_t repair_ns;	   /* last Pull or audit for that reason; 0 =
+				    * never */
+	bool repair_pulled;	   /* while they are unequal: pulled, */
+	bool repair_full;	   /* then audited */
 	struct evfs_weight behind; /* of what lies beyond its report */
 	struct evfs_context hint_expired; /* up to here nothing is held for it
 					   * any more; {0} = all is */

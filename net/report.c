@@ -280,52 +280,65 @@ static void pull(struct evfs_engine *engine, struct evfs_peer *peer)
 	evfs_push_ask(engine, peer->session, &engine->durable);
 }
 
+/* Both sides say that they have the same history: then equal roots prove that
+ * it is so, and unequal ones that it is not, or that something beyond the
+ * contexts is on its way. */
+static bool is_comparable(const struct evfs_engine *engine,
+			  const struct evfs_peer *peer)
+{
+	return peer->session != NULL && peer->report.complete &&
+	       !engine->recalling && !peer->report.auditing &&
+	       evfs_context_equal(&engine->durable, &peer->report.context);
+}
+
+static void repair(struct evfs_engine *engine, struct evfs_peer *peer,
+		   uint64_t now_ns, uint64_t *next_ns)
+{
+	peer->repair_ns = now_ns;
+	/* the first time what lies beyond the contexts, then all is compared */
+	if (peer->repair_pulled) {
+		peer->repair_full = true;
+		evfs_audit_diverged(engine, peer);
+		return;
+	}
+	pull(engine, peer);
+	peer->repair_pulled = true;
+	peer->unequal_ns = now_ns;
+	evfs_engine_lower(next_ns, now_ns + EVFS_ENGINE_SUSPICION_NS);
+}
+
 static void look_for_divergence(struct evfs_engine *engine,
 				struct evfs_peer *peer, uint64_t now_ns,
 				uint64_t *next_ns)
 {
+	bool equal = evfs_hash_equal(&engine->root, &peer->report.root);
 	uint64_t due_ns;
 
-	if (peer->session == NULL || !peer->report.complete ||
-	    engine->recalling || peer->report.auditing ||
-	    peer->report.receiving || evfs_engine_receiving(engine) ||
-	    !evfs_context_equal(&engine->durable, &peer->report.context) ||
-	    evfs_hash_equal(&engine->root, &peer->report.root)) {
+	if (peer->report.complete && equal)
+		peer->diverged = false;
+	if (equal || !is_comparable(engine, peer)) {
 		peer->unequal_ns = 0;
-		if (peer->report.complete && !peer->report.receiving &&
-		    evfs_hash_equal(&engine->root, &peer->report.root))
-			peer->diverged = false;
 		return;
 	}
-	if (peer->unequal_ns == 0) {
+	if (peer->unequal_ns == 0)
+		peer->repair_full = peer->repair_pulled = false;
+	/* What arrives may be just what is lacking: it is waited for. What was
+	 * tried before stays so: where several members pull from each other,
+	 * somebody is always receiving. */
+	if (peer->unequal_ns == 0 || peer->report.receiving ||
+	    evfs_engine_receiving(engine))
 		peer->unequal_ns = now_ns;
-		peer->repair_full = false;
-	}
 	due_ns = peer->unequal_ns + EVFS_ENGINE_SUSPICION_NS;
 	/* one of the two begins, so that not both do */
 	if (engine->self > peer->member.node)
 		due_ns += EVFS_ENGINE_SUSPICION_NS;
-	if (now_ns < due_ns) {
-		evfs_engine_lower(next_ns, due_ns);
-		return;
-	}
 	if (peer->repair_full &&
-	    now_ns - peer->repair_ns < EVFS_ENGINE_REPAIR_NS) {
-		evfs_engine_lower(next_ns,
-				  peer->repair_ns + EVFS_ENGINE_REPAIR_NS);
-		return;
-	}
-	/* the first time what lies beyond the contexts, then all is compared */
-	peer->repair_full = peer->repair_ns >= peer->unequal_ns;
-	if (peer->repair_full)
-		evfs_audit_diverged(engine, peer);
+	    due_ns < peer->repair_ns + EVFS_ENGINE_REPAIR_NS)
+		due_ns = peer->repair_ns + EVFS_ENGINE_REPAIR_NS;
+	if (now_ns < due_ns)
+		evfs_engine_lower(next_ns, due_ns);
 	else
-		pull(engine, peer);
-	peer->repair_ns = now_ns;
-	if (!peer->repair_full) {
-		peer->unequal_ns = now_ns;
-		evfs_engine_lower(next_ns, now_ns + EVFS_ENGINE_SUSPICION_NS);
-	}
+		repair(engine, peer, now_ns, next_ns);
 }
 
 /* ---- time ---- */
