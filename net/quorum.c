@@ -25,7 +25,7 @@ struct evfs_quorum_ask {
 	uint64_t deadline_ns, hedge_ns;
 	struct target *targets; /* owned */
 	size_t n_targets, cap_targets;
-	unsigned yes;
+	unsigned yes; /* as of the last run */
 	bool changed; /* the object here, by an answer */
 	bool over;    /* freed at the end of the run */
 };
@@ -265,6 +265,24 @@ static size_t count_asked(struct evfs_engine *engine,
 	return n;
 }
 
+/* A member that was removed meanwhile is none of the W: if it comes back, it is
+ * another member, and would be two of them. */
+static unsigned count_yes(struct evfs_engine *engine,
+			  const struct evfs_quorum_ask *ask)
+{
+	const struct evfs_peer *peer;
+	unsigned n = 0;
+	size_t i;
+
+	for (i = 0; i < ask->n_targets; i++) {
+		if (!ask->targets[i].yes)
+			continue;
+		peer = evfs_peer_find(engine, ask->targets[i].node);
+		n += peer != NULL && !peer->member.removed;
+	}
+	return n;
+}
+
 static void run_ask(struct evfs_engine *engine, struct evfs_quorum_ask *ask,
 		    uint64_t now_ns, uint64_t *next_ns)
 {
@@ -272,6 +290,7 @@ static void run_ask(struct evfs_engine *engine, struct evfs_quorum_ask *ask,
 	bool all = held || now_ns >= ask->hedge_ns;
 	struct evfs_session *session;
 
+	ask->yes = count_yes(engine, ask);
 	if (ask->yes >= ask->question.need) {
 		finish(engine, ask, 0, "");
 		return;
@@ -336,14 +355,6 @@ static struct evfs_quorum_ask *find_ask(struct evfs_engine *engine,
 	return NULL;
 }
 
-static void say_yes(struct evfs_quorum_ask *ask, struct target *target)
-{
-	if (target->yes)
-		return;
-	target->yes = true;
-	ask->yes++;
-}
-
 int evfs_quorum_held(struct evfs_engine *engine, struct evfs_session *session,
 		     const Evfs__Wire__Held *held, struct evfs_err *err)
 {
@@ -353,7 +364,7 @@ int evfs_quorum_held(struct evfs_engine *engine, struct evfs_session *session,
 	(void)err;
 	ask = find_ask(engine, session, held->id, &target);
 	if (ask != NULL && ask->question.kind == EVFS_QUESTION_HELD)
-		say_yes(ask, target);
+		target->yes = true;
 	return 0;
 }
 
@@ -385,6 +396,6 @@ int evfs_quorum_state(struct evfs_engine *engine, struct evfs_session *session,
 		return 0;
 	}
 	engine->quorums.checks++;
-	say_yes(ask, target);
+	target->yes = true;
 	return 0;
 }
