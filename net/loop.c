@@ -130,7 +130,6 @@ static evfs_conn node_dial(void *ctx, uint64_t node, const char *address,
 	unsigned target = EVFS_LOOP_NODES_MAX;
 	struct evfs_loop_conn *conn;
 
-	(void)node;
 	(void)key;
 	if (strncmp(address, "loop:", 5) == 0)
 		target = (unsigned)strtoul(address + 5, NULL, 10);
@@ -142,6 +141,7 @@ static evfs_conn node_dial(void *ctx, uint64_t node, const char *address,
 	conn->ends[0].node = self->index;
 	conn->ends[0].id = ++loop->last_id;
 	conn->ends[1].node = target;
+	conn->dialled = node;
 	conn->ends[1].id = ++loop->last_id;
 	conn->ends[1].closed = true; /* until it has heard of it */
 	conn->next = loop->conns;
@@ -280,7 +280,8 @@ static void tick(struct evfs_loop_node *node)
 static void ev_accept(struct evfs_loop *loop, struct evfs_loop_conn *conn)
 {
 	struct evfs_loop_node *to = &loop->nodes[conn->ends[1].node];
-	bool ok = to->engine != NULL && !is_down(loop, conn);
+	bool ok = to->engine != NULL && !is_down(loop, conn) &&
+		  to->id == conn->dialled;
 
 	if (conn->torn || conn->ends[0].closed)
 		return;
@@ -542,6 +543,12 @@ unsigned evfs_loop_add(struct evfs_loop *loop, uint64_t id)
 const struct evfs_env *evfs_loop_env(struct evfs_loop *loop, unsigned i)
 {
 	return &loop->nodes[i].env;
+}
+
+void evfs_loop_set_id(struct evfs_loop *loop, unsigned i, uint64_t node)
+{
+	assert(loop->nodes[i].engine == NULL);
+	loop->nodes[i].id = node;
 }
 
 void evfs_loop_set_skew(struct evfs_loop *loop, unsigned i, int64_t skew_ns)

@@ -38,6 +38,9 @@ void evfs_loop_set_options(struct evfs_loop *loop,
 /* A place for a node with this id; returns its number, from 0. Its address is
  * "loop:NUMBER". At most EVFS_LOOP_NODES_MAX. */
 unsigned evfs_loop_add(struct evfs_loop *loop, uint64_t node);
+/* From now on it is another node: it has taken another key. No engine is
+ * attached. Who dials the node that it was is refused. */
+void evfs_loop_set_id(struct evfs_loop *loop, unsigned i, uint64_t node);
 /* Clocks and randomness of a node; skew: its wall clock against the others'.
  */
 const struct evfs_env *evfs_loop_env(struct evfs_loop *loop, unsigned i);

@@ -32,6 +32,7 @@ struct evfs_loop_end {
 struct evfs_loop_conn {
 	struct evfs_loop_conn *next;
 	struct evfs_loop_end ends[2]; /* [0] has dialled */
+	uint64_t dialled; /* whom; keys are pinned to ids */
 	bool torn;
 	bool finishing[2]; /* the end has closed; the other is to hear of it */
 	unsigned refs;	   /* events under way */

@@ -78,6 +78,8 @@ void sim_check_collected(struct sim *sim)
 		struct sim_replica *r = &sim->replicas[i];
 		size_t dead = 0;
 
+		if (r->removed)
+			continue;
 		sim_collect(r);
 		evfs_collect_get_stats(r->meta, &stats);
 		evfs_meta_lock(r->meta);

@@ -242,9 +242,13 @@ static bool any_covers(struct sim_replica *r, struct sim_snapshot **facts,
 {
 	unsigned i;
 
-	for (i = 0; i < r->sim->n; i++)
+	for (i = 0; i < r->sim->n; i++) {
+		/* who stays out does not come back */
+		if (r->sim->quiet && r->sim->replicas[i].removed)
+			continue;
 		if (evfs_object_covers(find(facts[i], ino), &contexts[i], dot))
 			return true;
+	}
 	return false;
 }
 
@@ -372,7 +376,9 @@ static void check_note(const struct look *look, const struct sim_note *note)
 	    note->replica != r->index)
 		sim_fail(r->sim, "P9 %s has %s, which is not durable on %c",
 			 r->name, text, 'A' + note->replica);
-	if (note->kind == SIM_ENDED && !note->lost &&
+	/* Who has lost its memory hears of all that is there, but of nothing
+	 * that was collected, before it has compared itself with everybody. */
+	if (note->kind == SIM_ENDED && !note->lost && !r->amnesia &&
 	    covers(look, note->fact.ino, note->by))
 		sim_fail(r->sim, "P4 %s on %s was ended, and is back", text,
 			 r->name);
@@ -459,11 +465,13 @@ void sim_ledger_check_final(struct sim_replica *r)
 				 text);
 		/* with its file a version is collected, too; and where a
 		 * member has collected already, it comes back empty, or,
-		 * brought back by a restored replica, with its new content */
+		 * brought back by a replica that was restored or had been
+		 * removed (nobody waits for it), with its new content */
 		if (!holds(object, &n->fact) &&
 		    !is_ended(ledger, &n->fact,
 			      r->sim->forged || !live ||
-				      r->sim->restores > 0))
+				      r->sim->restores > 0 ||
+				      r->sim->removals > 0))
 			sim_fail(r->sim, "P3 %s lost: %s %s", r->name,
 				 n->fact.is_version ? "content" : "name", text);
 		if (holds(object, &n->fact) && n->fact.is_version && !live &&

@@ -112,6 +112,11 @@ static bool holds(struct sim_replica *replica,
 	return has;
 }
 
+void sim_forget_questions(struct sim *sim)
+{
+	memset(sim->questions, 0, sizeof(sim->questions));
+}
+
 void sim_answered(void *ctx, const struct evfs_answer *answer)
 {
 	struct sim_replica *replica = ctx;

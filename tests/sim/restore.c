@@ -2,8 +2,6 @@
 /* Restored backups: an older state of a replica comes back, found out at the
  * start or only by the members. */
 #include "base/mem.h"
-
-
 #include "meta/content.h"
 #include "meta/members.h"
 #include "tests/sim/sim.h"
@@ -40,12 +38,12 @@ static bool all_can_tell(struct sim_replica *r)
 {
 	struct evfs_err err = { 0 };
 	struct evfs_met met;
-	unsigned i;
+	unsigned n = 0, i;
 
 	for (i = 0; i < r->sim->n; i++) {
 		struct sim_replica *other = &r->sim->replicas[i];
 
-		if (other == r)
+		if (other == r || other->removed)
 			continue;
 		sim_commit(other);
 		evfs_meta_lock(other->meta);
@@ -56,11 +54,12 @@ static bool all_can_tell(struct sim_replica *r)
 		if (met.epoch != r->actor.epoch ||
 		    met.counter <= r->backup_counter)
 			return false;
+		n++;
 	}
-	return true;
+	return n > 0;
 }
 
-static bool any_unnoticed(struct sim *sim)
+bool sim_any_unnoticed(struct sim *sim)
 {
 	unsigned i;
 
@@ -70,7 +69,7 @@ static bool any_unnoticed(struct sim *sim)
 	return false;
 }
 
-static void look(struct sim_replica *r)
+void sim_look(struct sim_replica *r)
 {
 	evfs_meta_lock(r->meta);
 	r->actor = evfs_meta_actor(r->meta);
@@ -104,9 +103,9 @@ void sim_restore(struct sim_replica *r)
 	struct evfs_err err = { 0 };
 	bool noticed = sim_chance(sim, 50);
 
-	if (r->backup == NULL || any_unnoticed(sim) || any_wants(sim))
+	if (r->backup == NULL || sim_any_unnoticed(sim) || any_wants(sim))
 		return;
-	if (!noticed && !all_can_tell(r))
+	if (!noticed && (r->removed || !all_can_tell(r)))
 		noticed = true;
 	sim->restores++;
 	sim_trace(sim, "restore %s%s", r->name, noticed ? "" : " unnoticed");
@@ -117,12 +116,13 @@ void sim_restore(struct sim_replica *r)
 		r->engine = NULL;
 	}
 	r->unnoticed = !noticed;
+	sim_forget_questions(sim);
 	sim_must(sim, evfs_meta_restore(r->meta, r->backup, noticed, &err),
 		 &err, "restore");
 	sim_ledger_restored(r);
 	evfs_backup_free(r->backup);
 	r->backup = NULL;
-	look(r);
+	sim_look(r);
 	if (sim_chance(sim, 50))
 		sim_power_on(r);
 }
@@ -144,7 +144,7 @@ static void follow_life(struct sim_replica *r)
 	r->unnoticed = false;
 	evfs_backup_free(r->backup);
 	r->backup = NULL;
-	look(r);
+	sim_look(r);
 	sim_ledger_renewed(r, from, known);
 	sim_close_handles(r);
 }
@@ -162,7 +162,7 @@ void sim_follow_lives(struct sim *sim)
 			/* it has asserted directories */
 			uint64_t counter = r->op_counter;
 
-			look(r);
+			sim_look(r);
 			r->op_counter = counter;
 		}
 		r->amnesia = evfs_meta_has_amnesia(r->meta);

@@ -120,42 +120,126 @@ static void cut(struct sim *sim)
 	evfs_loop_cut(sim->loop, a, b);
 }
 
+static struct sim_replica *any(struct sim *sim)
+{
+	return &sim->replicas[sim_below(sim, sim->n)];
+}
+
 static void switch_power(struct sim *sim)
 {
-	struct sim_replica *r = &sim->replicas[sim_below(sim, sim->n)];
+	struct sim_replica *r = any(sim);
 
 	if (r->engine != NULL)
 		sim_crash(r);
-	else
+	else if (r->away_until == 0)
 		sim_power_on(r);
+}
+
+/* Off for minutes: hints expire, and the others go on. */
+static void leave(struct sim *sim)
+{
+	struct sim_replica *r = any(sim);
+
+	if (r->away_until > 0)
+		return;
+	if (r->engine != NULL)
+		sim_crash(r);
+	sim->absences++;
+	r->away_until = evfs_loop_now(sim->loop) +
+			(20 + sim_below(sim, 180)) * SIM_SECOND;
+	sim_trace(sim, "%s is away", r->name);
+}
+
+static void come_back(struct sim *sim)
+{
+	unsigned i;
+
+	for (i = 0; i < sim->n; i++) {
+		struct sim_replica *r = &sim->replicas[i];
+
+		if (r->away_until == 0 ||
+		    r->away_until > evfs_loop_now(sim->loop))
+			continue;
+		r->away_until = 0;
+		if (r->engine == NULL)
+			sim_power_on(r);
+	}
+}
+
+/* Seeds differ in what goes wrong, and how often: some know one kind of
+ * trouble only. */
+static void choose_troubles(struct sim *sim)
+{
+	static const unsigned usual[SIM_TROUBLES] = {
+		[SIM_PARTITION] = 2, [SIM_CUT] = 2,	[SIM_POWER] = 1,
+		[SIM_PAUSE] = 1,     [SIM_BACK_UP] = 1, [SIM_RESTORE] = 1,
+		[SIM_REMOVE] = 1,    [SIM_READMIT] = 1, [SIM_ABSENCE] = 1,
+	};
+	unsigned i;
+
+	for (i = 0; i < SIM_TROUBLES; i++)
+		sim->weights[i] =
+			usual[i] * (unsigned)(sim_below(sim, 4) *
+					      sim_below(sim, 3));
+	sim->slow = sim_chance(sim, 10);
+	if (!sim->slow)
+		sim->weights[SIM_ABSENCE] = 0;
+	/* one is nothing without the other */
+	sim->weights[SIM_BACK_UP] = 2 * sim->weights[SIM_RESTORE];
+	sim->weights[SIM_READMIT] = sim->weights[SIM_REMOVE];
+	/* Who lost its memory trusts contexts, and so do the collector and who
+	 * comes back: where these are to lie there is neither. */
+	if (sim->forge)
+		sim->weights[SIM_BACK_UP] = sim->weights[SIM_REMOVE] = 0;
+}
+
+static enum sim_trouble choose_trouble(struct sim *sim)
+{
+	unsigned sum = 0, i = 0;
+	uint64_t draw;
+
+	for (i = 0; i < SIM_TROUBLES; i++)
+		sum += sim->weights[i];
+	if (sum == 0)
+		return SIM_TROUBLES;
+	draw = sim_below(sim, sum);
+	for (i = 0; draw >= sim->weights[i]; i++)
+		draw -= sim->weights[i];
+	return (enum sim_trouble)i;
 }
 
 static void trouble(struct sim *sim)
 {
-	switch (sim_below(sim, 8)) {
-	case 0:
-	case 1:
+	switch (choose_trouble(sim)) {
+	case SIM_PARTITION:
 		partition(sim);
 		break;
-	case 2:
-	case 3:
+	case SIM_CUT:
 		cut(sim);
 		break;
-	case 4:
+	case SIM_POWER:
 		switch_power(sim);
 		break;
-	case 5:
-		/* Who lost its memory trusts contexts, and so does the
-		 * collector: where these are to lie there is neither. */
-		if (sim->forge)
-			break;
-		sim_back_up(&sim->replicas[sim_below(sim, sim->n)]);
-		break;
-	case 6:
-		sim_restore(&sim->replicas[sim_below(sim, sim->n)]);
-		break;
-	default:
+	case SIM_PAUSE:
 		pause_some(sim);
+		break;
+	case SIM_BACK_UP:
+		sim_back_up(any(sim));
+		break;
+	case SIM_RESTORE:
+		sim_restore(any(sim));
+		break;
+	case SIM_REMOVE:
+		sim_remove_member(any(sim), any(sim));
+		break;
+	case SIM_READMIT:
+		sim_readmit(any(sim), any(sim));
+		break;
+	case SIM_ABSENCE:
+		leave(sim);
+		break;
+	case SIM_TROUBLES:
+	default:
 		break;
 	}
 }
@@ -165,14 +249,15 @@ static void trouble(struct sim *sim)
 static void live(struct sim *sim)
 {
 	unsigned steps = 20 + (unsigned)sim_below(sim, 120);
-	unsigned trouble_percent = (unsigned)sim_below(sim, 30);
-	uint64_t pace = SIM_MS * (1 + sim_below(sim, 600));
+	unsigned trouble_percent = (unsigned)sim_below(sim, 40);
+	uint64_t pace = SIM_MS * (1 + sim_below(sim, sim->slow ? 4000 : 600));
 	unsigned i;
 
 	for (i = 0; i < steps; i++) {
 		struct sim_replica *r = &sim->replicas[sim_below(sim, sim->n)];
 
 		heal_due(sim, false);
+		come_back(sim);
 		if (sim_chance(sim, trouble_percent))
 			trouble(sim);
 		else if (r->engine != NULL && !sim->forge &&
@@ -193,7 +278,7 @@ static void live(struct sim *sim)
 
 static void settle(struct sim *sim)
 {
-	uint64_t end_ns;
+	uint64_t start_ns, end_ns;
 	unsigned i;
 
 	sim_trace(sim, "healing all");
@@ -213,10 +298,13 @@ static void settle(struct sim *sim)
 			evfs_loop_poke(sim->loop, i);
 		}
 		sim_close_handles(r);
+		r->away_until = 0;
 	}
 	sim->quiet = true;
+	sim_settle_members(sim);
+	start_ns = evfs_loop_now(sim->loop);
 	/* the longest wait of a dialler, twice, and what is to be sent */
-	end_ns = evfs_loop_now(sim->loop) + 180 * SIM_SECOND;
+	end_ns = start_ns + 180 * SIM_SECOND;
 	if (sim->forge) /* pairs audit one after the other */
 		end_ns += 120 * SIM_SECOND;
 	while (!sim_is_converged(sim)) {
@@ -225,6 +313,7 @@ static void settle(struct sim *sim)
 		sim_run_until(sim, evfs_loop_now(sim->loop) + 100 * SIM_MS);
 	}
 	sim_trace(sim, "settled");
+	sim->settle_ns = evfs_loop_now(sim->loop) - start_ns;
 	sim_check_converged(sim);
 }
 
@@ -236,6 +325,8 @@ static uint64_t gossip_bytes(struct sim *sim)
 	unsigned i;
 
 	for (i = 0; i < sim->n; i++) {
+		if (sim->replicas[i].removed)
+			continue;
 		sim_must(sim,
 			 evfs_engine_status(sim->replicas[i].engine, &status,
 					    &err),
@@ -268,7 +359,41 @@ static void rest(struct sim *sim)
 	sim_check_converged(sim);
 }
 
-static void run_seed(uint64_t seed, bool verbose)
+/* Over all histories. */
+struct totals {
+	uint64_t ops, crashes, restores, removals, returns, absences, held;
+	uint64_t settle_ns; /* the longest */
+};
+
+static void add_up(struct totals *totals, const struct sim *sim)
+{
+	totals->ops += sim->ops;
+	totals->crashes += sim->crashes;
+	totals->restores += sim->restores;
+	totals->removals += sim->removals;
+	totals->returns += sim->returns;
+	totals->absences += sim->absences;
+	totals->held += sim->held;
+	if (sim->settle_ns > totals->settle_ns)
+		totals->settle_ns = sim->settle_ns;
+}
+
+static void print_totals(const struct totals *totals)
+{
+	printf("%llu operations, %llu crashes, %llu restores, %llu removals, "
+	       "%llu returns, %llu absences, %llu writes held by a quorum; "
+	       "converged at most %.1f s after the last fault\n",
+	       (unsigned long long)totals->ops,
+	       (unsigned long long)totals->crashes,
+	       (unsigned long long)totals->restores,
+	       (unsigned long long)totals->removals,
+	       (unsigned long long)totals->returns,
+	       (unsigned long long)totals->absences,
+	       (unsigned long long)totals->held,
+	       (double)totals->settle_ns / 1e9);
+}
+
+static void run_seed(uint64_t seed, bool verbose, struct totals *totals)
 {
 	static struct sim sim;
 
@@ -276,17 +401,20 @@ static void run_seed(uint64_t seed, bool verbose)
 	sim.seed = seed;
 	sim.rng = seed * 0x2545f4914f6cdd1dULL + 1;
 	sim.verbose = verbose;
-	sim_init(&sim);
 	sim.forge = sim_chance(&sim, 20);
+	choose_troubles(&sim);
+	sim_init(&sim);
 	live(&sim);
 	settle(&sim);
 	rest(&sim);
+	add_up(totals, &sim);
 	sim_fini(&sim);
 }
 
 int main(int argc, char **argv)
 {
 	uint64_t seed = 1, runs = 25, i;
+	struct totals totals = { 0 };
 	bool verbose = false;
 	struct timespec start, end;
 	double seconds;
@@ -313,16 +441,17 @@ int main(int argc, char **argv)
 	(void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	/* crashes and cuts are reported as warnings, and divergence, which is
 	 * made here, as an error: not news here */
-	evfs_log_init("sim", verbose ? EVFS_LOG_INFO : EVFS_LOG_NONE,
+	evfs_log_init("sim", verbose ? EVFS_LOG_DEBUG : EVFS_LOG_NONE,
 		      false);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (i = 0; i < runs; i++)
-		run_seed(seed + i, verbose);
+		run_seed(seed + i, verbose, &totals);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	seconds = (double)(end.tv_sec - start.tv_sec) +
 		  (double)(end.tv_nsec - start.tv_nsec) / 1e9;
 	printf("%llu histories from seed %llu: OK (%.1f a second)\n",
 	       (unsigned long long)runs, (unsigned long long)seed,
 	       (double)runs / seconds);
+	print_totals(&totals);
 	return 0;
 }

@@ -26,6 +26,19 @@
 
 struct sim;
 
+enum sim_trouble {
+	SIM_PARTITION,
+	SIM_CUT,
+	SIM_POWER,
+	SIM_PAUSE,
+	SIM_BACK_UP,
+	SIM_RESTORE,
+	SIM_REMOVE,
+	SIM_READMIT,
+	SIM_ABSENCE,
+	SIM_TROUBLES
+};
+
 struct sim_handle {
 	bool open;
 	struct evfs_handle handle; /* registered while open */
@@ -36,7 +49,9 @@ struct sim_replica {
 	struct sim *sim;
 	unsigned index;
 	char name[2];
+	char node_name[8]; /* as a member */
 	char key[64];
+	unsigned keys; /* that it had before */
 	uint64_t node;
 	struct evfs_meta *meta;
 	struct evfs_engine *engine; /* NULL: switched off */
@@ -44,6 +59,8 @@ struct sim_replica {
 	uint64_t committed;   /* generation at the last commit */
 	struct evfs_buf view; /* the tree as of then */
 	bool paused;
+	bool removed;	     /* from the volume; it may not know */
+	uint64_t away_until; /* switched off at least as long; 0 = no */
 	struct sim_handle handles[SIM_HANDLES];
 	uint64_t counter;    /* own dots used up so far */
 	uint64_t op_counter; /* of the last operation; 0 = none since
@@ -120,6 +137,10 @@ struct sim {
 	struct sim_written *contents; /* owned; some more than once */
 	size_t n_contents, cap_contents;
 	unsigned ops, failed_ops, crashes, partitions, restores;
+	unsigned removals, returns, absences;
+	uint64_t settle_ns; /* how long convergence took after healing */
+	unsigned weights[SIM_TROUBLES]; /* how often each is made */
+	bool slow; /* minutes pass, and members are away for long */
 	struct sim_question questions[SIM_QUESTIONS];
 	unsigned n_questions, held;
 	bool quiet; /* no more operations */
@@ -163,6 +184,20 @@ void sim_back_up(struct sim_replica *replica);
 void sim_restore(struct sim_replica *replica);
 /* Follows replicas that take another life, or end an audit. */
 void sim_follow_lives(struct sim *sim);
+/* Is there one that does not know that it was restored? At most one is. */
+bool sim_any_unnoticed(struct sim *sim);
+/* Its actor is another one: what is known of it starts anew. */
+void sim_look(struct sim_replica *replica);
+
+/* ---- members.c ---- */
+/* One member removes another; and has it back. Where it cannot be, nothing
+ * happens. */
+void sim_remove_member(struct sim_replica *replica, struct sim_replica *by);
+void sim_readmit(struct sim_replica *replica, struct sim_replica *by);
+/* There is always one. */
+struct sim_replica *sim_first_member(struct sim *sim);
+/* All are on: who was removed comes back, or goes for good. */
+void sim_settle_members(struct sim *sim);
 
 /* ---- collect.c ---- */
 /* A pass of the collector on one replica, which must show nowhere. */
@@ -171,6 +206,8 @@ void sim_collect(struct sim_replica *replica);
 void sim_check_collected(struct sim *sim);
 /* ---- quorum.c ---- */
 void sim_ask(struct sim_replica *replica);
+/* Somebody loses its memory: who has answered before may hold it no more. */
+void sim_forget_questions(struct sim *sim);
 void sim_answered(void *replica, const struct evfs_answer *answer);
 
 /* ---- ledger.c ---- */
@@ -182,7 +219,8 @@ void sim_ledger_record(struct sim_replica *replica,
 		       struct sim_snapshot *before);
 void sim_ledger_committed(struct sim_replica *replica);
 void sim_ledger_crashed(struct sim_replica *replica);
-/* An older state of the replica is back: what nobody has any more is lost. */
+/* An older state of the replica is back, or (in the end) members stay out for
+ * good: what nobody has any more is lost. */
 void sim_ledger_restored(struct sim_replica *replica);
 /* Its pending dots above `known` have got new ones. */
 void sim_ledger_renewed(struct sim_replica *replica, evfs_actor from,

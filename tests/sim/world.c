@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/config.h"
 #include "meta/members.h"
 #include "tests/sim/sim.h"
 
@@ -137,6 +138,33 @@ void sim_forge_contexts(struct sim *sim)
 
 /* ---- setting up ---- */
 
+static void set(struct sim_replica *replica, enum evfs_config_key key,
+		const char *value)
+{
+	struct evfs_err err = { 0 };
+
+	sim_must(replica->sim,
+		 evfs_config_set_text(replica->meta, evfs_config_name(key),
+				      value, &err),
+		 &err, "setting");
+}
+
+/* Limits are to be reached within a history, too. */
+static void choose_settings(struct sim_replica *replica)
+{
+	static const char *const ttls[] = { "1s", "5s", "60s", "3h" };
+	static const char *const sizes[] = { "0", "100KiB", "1GiB" };
+	static const char *const audits[] = { "5s", "30s", "60s" };
+	struct sim *sim = replica->sim;
+
+	evfs_meta_lock(replica->meta);
+	set(replica, EVFS_CONFIG_hint_ttl, ttls[sim_below(sim, 4)]);
+	set(replica, EVFS_CONFIG_hint_max_bytes, sizes[sim_below(sim, 3)]);
+	set(replica, EVFS_CONFIG_anti_entropy_interval,
+	    audits[sim_below(sim, 3)]);
+	evfs_meta_unlock(replica->meta);
+}
+
 static void open_store(struct sim_replica *replica)
 {
 	struct evfs_quorum_watch watch = { .answered = sim_answered };
@@ -146,7 +174,7 @@ static void open_store(struct sim_replica *replica)
 	struct evfs_err err = { 0 };
 
 	memset(fresh.volume.b, 0x5e, sizeof(fresh.volume.b));
-	fresh.node_name = replica->name;
+	fresh.node_name = replica->node_name;
 	fresh.node = replica->node;
 	fresh.public_key = replica->key;
 	options.fresh = &fresh;
@@ -157,6 +185,7 @@ static void open_store(struct sim_replica *replica)
 	replica->listener =
 		(struct evfs_feed_listener){ .ctx = replica,
 					     .durable = on_durable };
+	choose_settings(replica);
 	evfs_feed_add(replica->meta, &replica->listener);
 	replica->actor = evfs_meta_actor(replica->meta);
 	watch.ctx = replica;
@@ -175,7 +204,7 @@ static void introduce(struct sim *sim, struct sim_replica *to)
 		struct evfs_member member = { 0 };
 
 		member.node = sim->replicas[i].node;
-		strcpy(member.name, sim->replicas[i].name);
+		strcpy(member.name, sim->replicas[i].node_name);
 		strcpy(member.key, sim->replicas[i].key);
 		snprintf(member.address, sizeof(member.address), "loop:%u", i);
 		/* newer than what each store says of itself, without address */
@@ -215,7 +244,7 @@ void sim_init(struct sim *sim)
 
 		r->sim = sim;
 		r->index = i;
-		r->name[0] = (char)('A' + i);
+		r->name[0] = r->node_name[0] = (char)('A' + i);
 		snprintf(r->key, sizeof(r->key), "ssh-ed25519 AAAASIM%llu%c",
 			 (unsigned long long)(sim->seed % 100), 'A' + i);
 		r->node = evfs_node_of_key(r->key);
