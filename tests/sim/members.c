@@ -4,6 +4,7 @@
  * holds, under another key (evfsctl join TOKEN STORE); or it never comes back,
  * and what only it has is lost to the volume. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -65,7 +66,8 @@ void sim_remove_member(struct sim_replica *r, struct sim_replica *by)
 	r->removed = true;
 }
 
-/* Where those that knew of it were restored, it is removed once more. */
+/* Where those that knew of it were restored, it is removed once more, as its
+ * user would when it is seen again. */
 static void keep_out(struct sim *sim, uint64_t node)
 {
 	unsigned i;
@@ -78,6 +80,22 @@ static void keep_out(struct sim *sim, uint64_t node)
 			return;
 		}
 	}
+}
+
+void sim_keep_out(struct sim *sim)
+{
+	size_t i;
+
+	for (i = 0; i < sim->n_gone; i++)
+		keep_out(sim, sim->gone[i]);
+}
+
+static void note_gone(struct sim *sim, uint64_t node)
+{
+	if (evfs_grow((void **)&sim->gone, sim->n_gone, &sim->cap_gone,
+		      sizeof(*sim->gone)) < 0)
+		abort();
+	sim->gone[sim->n_gone++] = node;
 }
 
 /* ---- coming back ---- */
@@ -189,6 +207,7 @@ void sim_readmit(struct sim_replica *r, struct sim_replica *by)
 		sim_crash(r);
 	evfs_backup_free(r->backup); /* of another replica, from now on */
 	r->backup = NULL;
+	note_gone(r->sim, old);
 	keep_out(r->sim, old);
 	take_key(r);
 	welcome(r, by);
@@ -293,6 +312,7 @@ void sim_settle_members(struct sim *sim)
 			continue;
 		}
 		sim_trace(sim, "%s stays out", r->name);
+		note_gone(sim, r->node);
 		keep_out(sim, r->node);
 		if (r->engine != NULL)
 			sim_crash(r);

@@ -2,11 +2,13 @@
 /* run --seed S --runs N [--verbose]: random histories, one for each seed from
  * S on. A seed always gives the same history; a failure prints its seed. */
 #include <malloc.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -311,6 +313,7 @@ static void settle(struct sim *sim)
 		if (evfs_loop_now(sim->loop) >= end_ns)
 			break;
 		sim_run_until(sim, evfs_loop_now(sim->loop) + 100 * SIM_MS);
+		sim_keep_out(sim);
 	}
 	sim_trace(sim, "settled");
 	sim->settle_ns = evfs_loop_now(sim->loop) - start_ns;
@@ -393,12 +396,35 @@ static void print_totals(const struct totals *totals)
 	       (double)totals->settle_ns / 1e9);
 }
 
+/* A product that asserts says which line; this says which history. */
+static volatile sig_atomic_t aborted;
+static uint64_t running_seed;
+
+static void on_abort(int number)
+{
+	char text[128];
+	int len;
+
+	if (aborted)
+		_exit(EXIT_FAILURE);
+	aborted = number;
+	len = snprintf(text, sizeof(text),
+		       "seed %llu FAILED by signal %d\nreplay: tests/sim/run "
+		       "--seed %llu --runs 1 --verbose\n",
+		       (unsigned long long)running_seed, number,
+		       (unsigned long long)running_seed);
+	if (write(STDERR_FILENO, text, (size_t)len) != len)
+		_exit(EXIT_FAILURE);
+	(void)signal(number, SIG_DFL);
+	(void)raise(number);
+}
+
 static void run_seed(uint64_t seed, bool verbose, struct totals *totals)
 {
 	static struct sim sim;
 
 	memset(&sim, 0, sizeof(sim));
-	sim.seed = seed;
+	sim.seed = running_seed = seed;
 	sim.rng = seed * 0x2545f4914f6cdd1dULL + 1;
 	sim.verbose = verbose;
 	sim.forge = sim_chance(&sim, 20);
@@ -435,6 +461,7 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
+	(void)signal(SIGABRT, on_abort);
 	/* contents come and go: pages that were given back to the kernel
 	 * would have to be cleared each time */
 	(void)mallopt(M_MMAP_THRESHOLD, 1 << 30);

@@ -144,6 +144,8 @@ struct sim {
 	struct sim_question questions[SIM_QUESTIONS];
 	unsigned n_questions, held;
 	bool quiet; /* no more operations */
+	uint64_t *gone; /* owned; members that must not come back */
+	size_t n_gone, cap_gone;
 	bool forge;  /* contexts will be made to claim everything */
 	bool forged; /* and are now: only rows tell what is known */
 	uint64_t link_down_until[SIM_REPLICAS_MAX][SIM_REPLICAS_MAX];
@@ -196,6 +198,8 @@ void sim_remove_member(struct sim_replica *replica, struct sim_replica *by);
 void sim_readmit(struct sim_replica *replica, struct sim_replica *by);
 /* There is always one. */
 struct sim_replica *sim_first_member(struct sim *sim);
+/* Members that are gone stay so. */
+void sim_keep_out(struct sim *sim);
 /* All are on: who was removed comes back, or goes for good. */
 void sim_settle_members(struct sim *sim);
 

@@ -280,6 +280,7 @@ void sim_fini(struct sim *sim)
 	}
 	evfs_loop_free(sim->loop);
 	evfs_free(sim->contents);
+	evfs_free(sim->gone);
 	sim_ledger_fini(sim);
 }
 
