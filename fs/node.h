@@ -60,8 +60,9 @@ struct evfs_file {
 	                             * replica; 0 = never */
 	unsigned n_open;            /* open handles */
 	unsigned n_writers;         /* those that may write */
-	bool times_stale;           /* times changed elsewhere while open: the
-	                             * kernel must drop its inode at close */
+	bool times_stale;           /* times changed elsewhere: the kernel must
+	                             * drop its inode, at the last close if it
+	                             * has not before */
 	struct evfs_node *dirty_next, *dirty_prev;
 };
 

@@ -28,7 +28,8 @@ struct job {
 struct ids {
 	uint64_t *items; /* owned */
 	size_t n, cap;
-	bool lost;       /* no memory: all must be forgotten */
+	bool names;      /* all names must be forgotten */
+	bool lost;       /* everything; also where there is no memory */
 };
 
 struct evfs_notify {
@@ -39,7 +40,8 @@ struct evfs_notify {
 	pthread_cond_t wake;    /* there is something to do */
 	struct job *head, **tail; /* queue */
 	bool news;              /* the feed has changes */
-	bool all;               /* everything is to be forgotten */
+	bool names;             /* all names are to be forgotten */
+	bool all;               /* everything is */
 	bool stop;              /* the thread is to end */
 	bool stopped;           /* no thread takes jobs any more */
 };
@@ -111,9 +113,14 @@ void evfs_notify_attr(struct evfs_fs *fs, evfs_ino ino)
 	push(fs->notify, job);
 }
 
-void evfs_notify_all(struct evfs_fs *fs)
+void evfs_notify_names(struct evfs_fs *fs)
 {
-	push(fs->notify, NULL);
+	struct evfs_notify *notify = fs->notify;
+
+	(void)pthread_mutex_lock(&notify->lock);
+	notify->names = true;
+	(void)pthread_cond_signal(&notify->wake);
+	(void)pthread_mutex_unlock(&notify->lock);
 }
 
 int evfs_notify_call(struct evfs_fs *fs,
@@ -224,15 +231,37 @@ static void tell_entry(struct evfs_fs *fs, const struct evfs_change *change,
 
 /* ---- attributes of one object ---- */
 
-/* With writeback caching the kernel keeps its own times of a file for as long
- * as it keeps the inode; so when nobody has the file open, its names are
- * forgotten, and with the last of them the inode. */
+/* Where a node was found: a member of the directory, and the name there. */
+struct found {
+	evfs_ino parent;
+	char name[EVFS_NAME_MAX + 1];
+};
+
+struct all_found {
+	struct found *items; /* owned */
+	size_t n, cap;
+};
+
+/* Table locked. Without memory the name is not forgotten. */
+static void found_add(struct all_found *found, const struct evfs_node *node)
+{
+	void *items = found->items;
+
+	if (!node->name || evfs_grow(&items, found->n, &found->cap,
+				     sizeof(*found->items)) != 0)
+		return;
+	found->items = items;
+	found->items[found->n].parent = node->parent;
+	(void)strcpy(found->items[found->n++].name, node->name);
+}
+
+/* Of one object there may be several: each version that is shown is a node with
+ * a name of its own. */
 struct attr_news {
 	struct evfs_fs *fs;
-	struct ids nodes;   /* whose attributes are to be forgotten */
-	bool names;         /* there is a file that nobody has open */
-	evfs_ino parent;    /* where such a one was found */
-	char name[EVFS_NAME_MAX + 1];
+	struct ids nodes;       /* whose attributes are to be forgotten */
+	struct all_found found; /* files that nobody has open: one for each
+	                         * version that is shown */
 };
 
 static void attr_node_cb(void *arg, struct evfs_node *node)
@@ -243,13 +272,10 @@ static void attr_node_cb(void *arg, struct evfs_node *node)
 	if (!node->file)
 		return;
 	(void)pthread_mutex_lock(&news->fs->dirty_lock);
-	if (node->file->n_open > 0) {
-		node->file->times_stale = true;
-	} else if (node->name) {
-		news->names = true;
-		news->parent = node->parent;
-		(void)strcpy(news->name, node->name);
-	}
+	/* also where it is not: an open may be on its way */
+	node->file->times_stale = true;
+	if (node->file->n_open == 0)
+		found_add(&news->found, node);
 	(void)pthread_mutex_unlock(&news->fs->dirty_lock);
 }
 
@@ -285,6 +311,9 @@ static void places_add(struct evfs_fs *fs, struct places *places,
 	evfs_free(dirs.items);
 }
 
+/* With writeback caching the kernel keeps its own times of a file for as long
+ * as it keeps the inode; so when nobody has the file open, its names are
+ * forgotten, and with the last of them the inode. */
 static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
 {
 	struct attr_news news = { .fs = fs };
@@ -293,17 +322,17 @@ static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
 
 	evfs_meta_lock(fs->meta);
 	evfs_nodes_each_of(fs, ino, attr_node_cb, &news);
-	if (news.names) {
-		places_add(fs, &places, news.parent, news.name,
-			   strlen(news.name));
-		if (evfs_facts_get(fs->facts, ino, &object, NULL) != 0)
-			object = NULL;
-		for (size_t i = 0; object && i < object->n_links; i++)
-			places_add(fs, &places,
-				   object->links[i].place.parent,
-				   object->links[i].place.name,
-				   object->links[i].place.name_len);
-	}
+	for (size_t i = 0; i < news.found.n; i++)
+		places_add(fs, &places, news.found.items[i].parent,
+			   news.found.items[i].name,
+			   strlen(news.found.items[i].name));
+	if (news.found.n == 0 ||
+	    evfs_facts_get(fs->facts, ino, &object, NULL) != 0)
+		object = NULL;
+	for (size_t i = 0; object && i < object->n_links; i++)
+		places_add(fs, &places, object->links[i].place.parent,
+			   object->links[i].place.name,
+			   object->links[i].place.name_len);
 	evfs_meta_unlock(fs->meta);
 	for (size_t i = 0; i < news.nodes.n; i++)
 		forget_attr(fs, news.nodes.items[i]);
@@ -311,41 +340,31 @@ static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
 		forget_entry(fs, places.items[i].dir, places.items[i].name,
 			     places.items[i].len);
 	evfs_free(news.nodes.items);
+	evfs_free(news.found.items);
 	evfs_free(places.items);
 }
 
 /* ---- everything ---- */
 
 struct all_news {
-	struct evfs_fs *fs;
-	struct ids nodes;     /* all */
-	struct places places; /* where each was found; by parent object */
-	evfs_ino *parents;    /* owned; of places */
-	size_t parents_cap;
+	struct ids nodes;       /* all */
+	struct all_found found; /* where each was */
+	evfs_ino *files;        /* owned; the objects of those that are files */
+	size_t n_files, files_cap;
 };
 
 static void all_node_cb(void *arg, struct evfs_node *node)
 {
 	struct all_news *news = arg;
-	void *items = news->places.items;
-	size_t n = news->places.n;
+	void *items = news->files;
 
 	ids_add(&news->nodes, node->id);
-	if (!node->name)
+	found_add(&news->found, node);
+	if (!node->file || evfs_grow(&items, news->n_files, &news->files_cap,
+				     sizeof(*news->files)) != 0)
 		return;
-	if (evfs_grow(&items, n, &news->places.cap,
-		      sizeof(*news->places.items)) != 0)
-		return;
-	news->places.items = items;
-	items = news->parents;
-	if (evfs_grow(&items, n, &news->parents_cap,
-		      sizeof(*news->parents)) != 0)
-		return;
-	news->parents = items;
-	news->parents[n] = node->parent;
-	news->places.items[n].len = strlen(node->name);
-	(void)strcpy(news->places.items[n].name, node->name);
-	news->places.n++;
+	news->files = items;
+	news->files[news->n_files++] = node->key;
 }
 
 /* Linux 6.16 and newer revalidate each name after this. */
@@ -398,24 +417,26 @@ static void forget_listing(struct evfs_fs *fs, uint64_t id)
 	evfs_free(places.items);
 }
 
-static void tell_all(struct evfs_fs *fs)
+/* times: of files, too, which the kernel does not believe until it has given
+ * them up (tell_attr). */
+static void tell_all(struct evfs_fs *fs, bool times)
 {
-	struct all_news news = { .fs = fs };
+	struct all_news news = { 0 };
 	bool by_name = !new_epoch(fs);
 
 	evfs_meta_lock(fs->meta);
 	evfs_nodes_each(fs, all_node_cb, &news);
 	evfs_meta_unlock(fs->meta);
-	for (size_t i = 0; by_name && i < news.places.n; i++) {
+	for (size_t i = 0; by_name && i < news.found.n; i++) {
+		const struct found *found = &news.found.items[i];
 		struct ids dirs = { 0 };
 
 		evfs_meta_lock(fs->meta);
-		nodes_of_dir(fs, news.parents[i], &dirs);
+		nodes_of_dir(fs, found->parent, &dirs);
 		evfs_meta_unlock(fs->meta);
 		for (size_t k = 0; k < dirs.n; k++)
-			forget_entry(fs, dirs.items[k],
-				     news.places.items[i].name,
-				     news.places.items[i].len);
+			forget_entry(fs, dirs.items[k], found->name,
+				     strlen(found->name));
 		evfs_free(dirs.items);
 	}
 	for (size_t i = 0; i < news.nodes.n; i++) {
@@ -430,9 +451,11 @@ static void tell_all(struct evfs_fs *fs)
 		else
 			forget_attr(fs, news.nodes.items[i]);
 	}
+	for (size_t i = 0; times && i < news.n_files; i++)
+		tell_attr(fs, news.files[i]);
 	evfs_free(news.nodes.items);
-	evfs_free(news.places.items);
-	evfs_free(news.parents);
+	evfs_free(news.found.items);
+	evfs_free(news.files);
 }
 
 /* ---- the thread ---- */
@@ -446,6 +469,9 @@ static void tell(struct evfs_fs *fs, const struct evfs_change *change,
 		break;
 	case EVFS_CHANGE_ATTR:
 		tell_attr(fs, change->ino);
+		break;
+	case EVFS_CHANGE_NAMES:
+		dirs->names = true;
 		break;
 	case EVFS_CHANGE_ALL:
 		dirs->lost = true;
@@ -492,16 +518,17 @@ static void *thread_main(void *arg)
 		bool news;
 
 		(void)pthread_mutex_lock(&notify->lock);
-		while (!notify->head && !notify->news && !notify->all &&
-		       !notify->stop)
+		while (!notify->head && !notify->news && !notify->names &&
+		       !notify->all && !notify->stop)
 			(void)pthread_cond_wait(&notify->wake, &notify->lock);
 		jobs = notify->head;
 		notify->head = NULL;
 		notify->tail = &notify->head;
 		news = notify->news;
 		notify->news = false;
+		dirs.names = notify->names;
 		dirs.lost = notify->all;
-		notify->all = false;
+		notify->names = notify->all = false;
 		stop = notify->stop && !jobs;
 		notify->stopped = stop;
 		(void)pthread_mutex_unlock(&notify->lock);
@@ -512,8 +539,8 @@ static void *thread_main(void *arg)
 		 * first: that waits for listings under way. */
 		for (size_t i = 0; i < dirs.n; i++)
 			forget_data(fs, dirs.items[i]);
-		if (dirs.lost)
-			tell_all(fs);
+		if (dirs.names || dirs.lost)
+			tell_all(fs, dirs.lost);
 		evfs_free(dirs.items);
 	}
 	return NULL;

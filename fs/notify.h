@@ -24,7 +24,8 @@ void evfs_notify_free(struct evfs_fs *fs);
 void evfs_notify_entry(struct evfs_fs *fs, evfs_ino dir, const char *name,
 		       size_t name_len);
 void evfs_notify_attr(struct evfs_fs *fs, evfs_ino ino);
-void evfs_notify_all(struct evfs_fs *fs);
+/* What all names show; attributes are as they were. */
+void evfs_notify_names(struct evfs_fs *fs);
 /* Runs call(fs, arg) on the thread, in order with the rest. When the thread
  * has ended: at once. 0 or EVFS_ENOMEM. */
 int evfs_notify_call(struct evfs_fs *fs,

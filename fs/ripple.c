@@ -66,7 +66,7 @@ void evfs_ripple_after(struct evfs_fs *fs, evfs_ino dir, const char *name,
 		    evfs_facts_counter(fs->facts, EVFS_COUNTER_DIR_DUPS) ||
 	    ripple->zombies !=
 		    evfs_facts_counter(fs->facts, EVFS_COUNTER_ZOMBIES))
-		evfs_notify_all(fs);
+		evfs_notify_names(fs);
 }
 
 void evfs_ripple_sealed(struct evfs_fs *fs, const struct evfs_handle *handle,

@@ -22,6 +22,7 @@ struct evfs_feed {
 	struct evfs_change *first; /* changes to take, in order; owned */
 	struct evfs_change *last;  /* of them */
 	size_t n;                  /* of them */
+	bool names;                /* the list has NAMES */
 	bool all;                  /* forget everything: stands for the list */
 	bool news;                 /* listeners are to be told at unlock */
 	unsigned takers;           /* listeners with `changed` */
@@ -53,6 +54,7 @@ static void feed_drop(struct evfs_feed *feed)
 	}
 	feed->last = NULL;
 	feed->n = 0;
+	feed->names = false;
 }
 
 void evfs_feed_free(struct evfs_meta *meta)
@@ -175,6 +177,10 @@ void evfs_feed_note(struct evfs_meta *meta, const struct evfs_change *change)
 
 	if (feed->takers == 0 || feed->all)
 		return;
+	/* it stands for every name */
+	if (feed->names && (change->kind == EVFS_CHANGE_ENTRY ||
+			    change->kind == EVFS_CHANGE_NAMES))
+		return;
 	copy = change->kind == EVFS_CHANGE_ALL ||
 			       feed->n >= FEED_CHANGES_MAX ?
 		       NULL :
@@ -190,6 +196,7 @@ void evfs_feed_note(struct evfs_meta *meta, const struct evfs_change *change)
 		feed->first = copy;
 	feed->last = copy;
 	feed->n++;
+	feed->names = feed->names || change->kind == EVFS_CHANGE_NAMES;
 	feed->news = true;
 }
 
@@ -212,6 +219,7 @@ struct evfs_change *evfs_feed_take(struct evfs_meta *meta)
 		feed->first = NULL;
 		feed->last = NULL;
 		feed->n = 0;
+		feed->names = false;
 	}
 	evfs_meta_unlock(meta);
 	return taken;

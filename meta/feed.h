@@ -26,6 +26,9 @@ enum evfs_change_kind {
 	EVFS_CHANGE_ENTRY, /* what `name` in directory `dir` shows; siblings
 	                    * beside that name included */
 	EVFS_CHANGE_ATTR,  /* attributes of object `ino` */
+	EVFS_CHANGE_NAMES, /* what any name shows. Attributes that changed are
+	                    * told beside it: a kernel that asks for names
+	                    * again may keep its times of what they show */
 	EVFS_CHANGE_ALL    /* anything: forget everything */
 };
 

@@ -29,7 +29,7 @@ static int settle(struct evfs_index *ix, struct evfs_err *err)
 }
 
 /* Where directories are merged or moved back, one change of a directory may
- * change the tree at other places too: then everything is to be forgotten. */
+ * change the tree at other places too: then all names are to be forgotten. */
 static int note_shape(struct evfs_index *ix, bool was_simple,
 		      struct evfs_err *err)
 {
@@ -41,7 +41,7 @@ static int note_shape(struct evfs_index *ix, bool was_simple,
 	if (ret == 0 && (!simple || !was_simple) &&
 	    (ix->shape ||
 	     evfs_facts_counter(ix->facts, EVFS_COUNTER_CYCLES) > 0))
-		evfs_index_note_all(ix);
+		evfs_index_note_names(ix);
 	return ret;
 }
 

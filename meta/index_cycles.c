@@ -248,7 +248,7 @@ static int store_row(struct cycles *c, const struct evfs_cycle_row *row,
 {
 	evfs_facts_counter_add(c->ix->facts, EVFS_COUNTER_CYCLES, delta);
 	c->ix->shape = true;
-	evfs_index_note_all(c->ix);
+	evfs_index_note_names(c->ix);
 	return evfs_facts_set_cycle(c->ix->facts, row, on, err);
 }
 

@@ -24,7 +24,7 @@ struct evfs_index {
 	bool shape;                    /* which directories are where */
 	bool clashes;                  /* a clash row changed */
 	bool lost;                     /* a row of lost+found changed */
-	bool all;                      /* EVFS_CHANGE_ALL was noted */
+	bool names;                    /* EVFS_CHANGE_NAMES was noted */
 	bool quiet;                    /* a rebuild: no feed, no times */
 };
 
@@ -47,7 +47,7 @@ int evfs_index_touch_dir(struct evfs_index *ix, evfs_ino dir, uint64_t ns,
 void evfs_index_note_name(struct evfs_index *ix, evfs_ino parent,
 			  const void *name, size_t name_len);
 void evfs_index_note_attr(struct evfs_index *ix, evfs_ino ino);
-void evfs_index_note_all(struct evfs_index *ix);
+void evfs_index_note_names(struct evfs_index *ix);
 
 /* ---- index_object.c: the difference that one object makes ---- */
 

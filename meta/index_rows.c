@@ -124,13 +124,13 @@ int evfs_index_touch_dir(struct evfs_index *ix, evfs_ino dir, uint64_t ns,
 
 /* ---- the feed ---- */
 
-void evfs_index_note_all(struct evfs_index *ix)
+void evfs_index_note_names(struct evfs_index *ix)
 {
-	struct evfs_change change = { .kind = EVFS_CHANGE_ALL };
+	struct evfs_change change = { .kind = EVFS_CHANGE_NAMES };
 
-	if (ix->quiet || ix->all || ix->origin != EVFS_FEED_REMOTE)
+	if (ix->quiet || ix->names || ix->origin != EVFS_FEED_REMOTE)
 		return;
-	ix->all = true;
+	ix->names = true;
 	evfs_feed_note(ix->meta, &change);
 }
 
@@ -140,11 +140,11 @@ void evfs_index_note_name(struct evfs_index *ix, evfs_ino parent,
 	struct evfs_change change = { .kind = EVFS_CHANGE_ENTRY,
 				      .dir = parent, .name_len = name_len };
 
-	if (ix->quiet || ix->all || ix->origin != EVFS_FEED_REMOTE)
+	if (ix->quiet || ix->names || ix->origin != EVFS_FEED_REMOTE)
 		return;
 	/* A real name that looks generated may push a sibling to another. */
 	if (evfs_view_looks_generated(name, name_len)) {
-		evfs_index_note_all(ix);
+		evfs_index_note_names(ix);
 		return;
 	}
 	memcpy(change.name, name, name_len);
@@ -155,7 +155,7 @@ void evfs_index_note_attr(struct evfs_index *ix, evfs_ino ino)
 {
 	struct evfs_change change = { .kind = EVFS_CHANGE_ATTR, .ino = ino };
 
-	if (ix->quiet || ix->all || ix->origin != EVFS_FEED_REMOTE)
+	if (ix->quiet || ix->origin != EVFS_FEED_REMOTE)
 		return;
 	evfs_feed_note(ix->meta, &change);
 }

@@ -129,6 +129,29 @@ fresh_caches() {
 	done
 }
 
+# The kernel has its own times of what it has: it must give up the file, under
+# every name, and every version of it.
+times_of_siblings() {
+	local when=981173106 name
+	mkdir "$a/times" && echo x >"$a/times/f" && ln "$a/times/f" "$a/times/g"
+	synced A B
+	ctl B pause || fail "pause"
+	echo of-a >"$a/times/f"
+	echo of-b >"$b/times/f"
+	ctl B resume || fail "resume"
+	synced A B
+	find "$b/times" -ls >/dev/null
+	touch -d "@$when" "$a/times/f"
+	synced A B
+	[ "$(ls "$b/times" | wc -l)" = 3 ] || fail "$(ls "$b/times")"
+	find "$b/times" -ls >/dev/null # a listing brings attributes along
+	for name in "$b/times/"*; do
+		equal "mtime of $name" "$(stat -c %Y "$name")" $when
+	done
+	synced A B
+	same_trees A B
+}
+
 catch_up() {
 	stop B || fail "stop B"
 	mkdir "$a/many"
@@ -174,6 +197,7 @@ try three/sqlite-rollback sqlite_db delete
 try three/open_reader open_reader
 try three/old_handle write_through_old_handle
 try three/fresh_caches fresh_caches
+try three/times_of_siblings times_of_siblings
 try three/catch_up catch_up
 try three/third_only third_only
 try three/logs check_logs A B C

@@ -447,7 +447,7 @@ static void nothing(void *ctx)
 	(void)ctx;
 }
 
-/* The changes as text: "E:name", "A", "*". */
+/* The changes as text: "E:name", "A", "N", "*". */
 static char *changes(void)
 {
 	struct evfs_buf text = { 0 };
@@ -464,6 +464,8 @@ static char *changes(void)
 			ret |= evfs_buf_printf(&text, "E:%s ", list->name);
 		else if (list->kind == EVFS_CHANGE_ATTR)
 			ret |= evfs_buf_printf(&text, "A ");
+		else if (list->kind == EVFS_CHANGE_NAMES)
+			ret |= evfs_buf_printf(&text, "N ");
 		else
 			ret |= evfs_buf_printf(&text, "* ");
 		evfs_change_free(list);
@@ -511,7 +513,16 @@ START_TEST(feed_hears_of_what_a_mount_must_forget)
 	a = world_dir(&w, 2, EVFS_INO_ROOT, "a");
 	changes_have("E:a ", true);
 	b = world_dir(&w, 3, EVFS_INO_ROOT, "a");
-	changes_have("* ", true);
+	changes_have("N ", true);
+	/* all names are told at once, attributes each */
+	(void)world_file(&w, 2, EVFS_INO_ROOT, "h.conflict-x-01234567", "z");
+	object = world_edit(&w, f, EVFS_KIND_FILE);
+	world_mode(&w, object, 2, 0640, false);
+	world_put(&w, object);
+	object = world_edit(&w, f, EVFS_KIND_FILE);
+	world_move(&w, object, 0, 2, EVFS_INO_ROOT, NULL, "h");
+	world_put(&w, object);
+	changes_have("N A A A ", true);
 	object = world_edit(&w, f, EVFS_KIND_FILE);
 	world_mode(&w, object, 1, 0644, false);
 	ck_assert_int_eq(evfs_index_put(w.meta, &object, 1, EVFS_FEED_LOCAL,
