@@ -10,22 +10,42 @@ NAMES=(A B C D E)
 RANDOM=${SEED:-1}
 new_world "${NAMES[@]}"
 
+declare -A TIMES=([kill]=0 [freeze]=0 [pause]=0 [resume]=0) DOWN=()
+
+a_moment() { read -rt "$1" <> <(:) || true; }
+
 # A daemon that is killed, paused or asleep is hit at any moment of the others'
-# work; which one, and when, is up to the seed and to the machine.
+# work; which one, and when, is up to the seed and to the machine. One that was
+# killed is back at once, or when it is hit again.
 trouble() {
-	local name=${NAMES[RANDOM % 5]}
-	case $((RANDOM % 4)) in
-	0)
-		kill9 "$name"
+	local name=${NAMES[RANDOM % 5]} what
+	if [ -n "${DOWN[$name]:-}" ]; then
+		unset "DOWN[$name]"
 		start "$name"
+		return
+	fi
+	case $((RANDOM % 8)) in
+	0 | 1)
+		what=kill
+		kill9 "$name"
+		if [ $((RANDOM % 2)) = 0 ]; then start "$name"; else DOWN[$name]=1; fi
 		;;
-	1)
+	2)
+		what=freeze
+		kill -STOP "$(pid_of "$name")"
+		a_moment "$((RANDOM % 3)).$((RANDOM % 9))"
+		kill -CONT "$(pid_of "$name")"
+		;;
+	3)
+		what=pause
 		ctl "$name" pause >/dev/null || fail "pause $name"
 		;;
 	*)
+		what=resume
 		ctl "$name" resume >/dev/null || fail "resume $name"
 		;;
 	esac
+	TIMES[$what]=$((TIMES[$what] + 1))
 }
 
 chaos() {
@@ -38,10 +58,15 @@ chaos() {
 	done
 	while [ $SECONDS -lt $end ]; do
 		trouble
-		read -rt "0.$((RANDOM % 9))" <> <(:) || true
+		a_moment "0.$((RANDOM % 9))"
 	done
 	kill "${pids[@]}"
 	wait "${pids[@]}"
+	say "${TIMES[kill]} killed, ${TIMES[freeze]} frozen," \
+		"${TIMES[pause]} paused, ${TIMES[resume]} resumed"
+	for name in "${!DOWN[@]}"; do
+		start "$name"
+	done
 	for name in "${NAMES[@]}"; do
 		ctl "$name" resume >/dev/null || fail "resume $name"
 	done
