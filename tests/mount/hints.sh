@@ -105,47 +105,6 @@ too_much() {
 	ctl A config set hint_max_bytes 1GiB || fail "config"
 }
 
-# alone LAYER: A and B with nothing but that, C away
-alone() {
-	local name
-	for name in A B C; do
-		stop $name
-	done
-	export EVFS_LAYERS=$1
-	start A
-	start B
-}
-back_to_all() {
-	stop A
-	stop B
-	unset EVFS_LAYERS
-	start A
-	start B
-	start C
-	synced A B C
-	same_trees A B C
-}
-
-# Nothing but hints: what is written while all are connected stays, what was
-# missed comes at the return.
-hints_alone() {
-	alone hints
-	until_true 30 eval "[ \"\$(status_of A peers B connected)\" = true ]"
-	until_true 30 eval "[ \"\$(status_of A peers B behind_changes)\" = 0 ]"
-	stop B
-	files A alone 800
-	start B
-	until_true 60 test -e "$(mnt B)/alone/799"
-	back_to_all
-}
-
-pull_alone() {
-	alone pull
-	files A pulled 800
-	until_true 60 test -e "$(mnt B)/pulled/799"
-	back_to_all
-}
-
 # A member that hangs is not better than it is.
 silent() {
 	local pid
@@ -178,7 +137,5 @@ try hints/handed_over handed_over
 try hints/writer_is_dead writer_is_dead
 try hints/expired expired
 try hints/too_much too_much
-try hints/hints_alone hints_alone
-try hints/pull_alone pull_alone
 try hints/silent silent
 finish
