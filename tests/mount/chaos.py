@@ -81,7 +81,7 @@ class Writer:
         fd = os.open(path, os.O_RDWR)
         try:
             old = os.read(fd, 100).split(b' ')[0].decode()
-            self.note('replaced', old)
+            self.note('replaced', old or 'nothing')
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
             self.put(fd, self.token())
@@ -106,7 +106,7 @@ class Writer:
         if not path:
             return False
         with open(path, 'rb') as file:
-            self.note('replaced', file.read(100).split(b' ')[0].decode())
+            self.note('replaced', file.read(100).split(b' ')[0].decode() or 'nothing')
         os.unlink(path)
         return True
 
@@ -175,7 +175,7 @@ def check(top, ledgers):
                 if what == 'count':
                     counts[rest[0]] += int(rest[1])
                 else:
-                    known[what].add(rest[0])
+                    known[what].update(rest)
     for directory, names, files in os.walk(top):
         if '.evfs' in names:
             names.remove('.evfs')
