@@ -256,16 +256,20 @@ int evfs_audit_receive(struct evfs_engine *engine,
 	return evfs_audit_compare(engine, session->audits, side, audit, err);
 }
 
+static bool is_over(const struct evfs_audit_side *side)
+{
+	return side->n == 0 && side->n_wants == 0 && side->quiet;
+}
+
 /* What is on the stack and wanted goes out; or that nothing is. */
 static int take_turn(struct evfs_engine *engine, struct evfs_session *session,
 		     struct evfs_audit_side *side, struct evfs_err *err)
 {
 	Evfs__Wire__Audit audit = EVFS__WIRE__AUDIT__INIT;
-	bool end;
+	bool end = is_over(side);
 	int r = 0;
 
-	audit.end = side->n == 0 && side->n_wants == 0 && side->quiet;
-	end = audit.end;
+	audit.end = end;
 	if (!end)
 		r = evfs_audit_tell(engine, side, &audit, err);
 	if (r == 0 && send(engine, session, side, &audit) && end)
@@ -300,25 +304,26 @@ void evfs_audit_run(struct evfs_engine *engine, struct evfs_session *session,
 		    uint64_t now_ns, uint64_t *next_ns)
 {
 	struct evfs_err err = { 0 };
+	uint64_t before;
 	bool more = true;
 	int i, r = 0;
 
 	if (session->audits == NULL)
 		return;
-	while (r == 0 && more && session->state == EVFS_SESSION_ACTIVE) {
-		if (evfs_session_queued(engine, session,
-					EVFS_CHANNEL_CONTROL) >=
-		    EVFS_ENGINE_QUEUE_MAX) {
-			evfs_engine_lower(next_ns,
-					  now_ns + EVFS_ENGINE_POLL_NS);
-			return;
-		}
+	while (r == 0 && more && session->state == EVFS_SESSION_ACTIVE &&
+	       evfs_push_may_send(engine, session, now_ns, next_ns)) {
+		before = engine->bytes_sent;
 		r = evfs_audit_send_objects(engine, session, &more, &err);
+		(void)evfs_bucket_take(&engine->up, now_ns,
+				       engine->bytes_sent - before, next_ns);
 	}
+	/* Comparing goes on meanwhile, and ends behind the last object. */
 	for (i = 0; i < 2 && r == 0 && session->state == EVFS_SESSION_ACTIVE;
 	     i++) {
 		struct evfs_audit_side *side = &session->audits->sides[i];
 
+		if (side->id != 0 && side->turn && more && is_over(side))
+			continue;
 		if (side->id != 0 && side->turn)
 			r = take_turn(engine, session, side, &err);
 		else

@@ -364,6 +364,27 @@ static int end(struct evfs_engine *engine, struct evfs_session *session,
 	return 0;
 }
 
+bool evfs_push_may_send(struct evfs_engine *engine,
+			struct evfs_session *session, uint64_t now_ns,
+			uint64_t *next_ns)
+{
+	if (evfs_session_queued(engine, session, EVFS_CHANNEL_CONTROL) >=
+	    EVFS_ENGINE_QUEUE_MAX) {
+		evfs_engine_lower(next_ns, now_ns + EVFS_ENGINE_POLL_NS);
+		return false;
+	}
+	return evfs_bucket_take(&engine->up, now_ns, 0, next_ns);
+}
+
+/* With small contents along a batch may be large: under a limit it is a quarter
+ * of a second's worth at most, so that others get their turn, too. */
+static size_t groups_max(const struct evfs_engine *engine)
+{
+	if (engine->up.rate == 0)
+		return 0;
+	return 1 + (size_t)(engine->up.rate / (4 * EVFS_WIRE_INLINE_MAX));
+}
+
 static int next_batch(struct evfs_engine *engine, struct evfs_session *session,
 		      struct evfs_err *err)
 {
@@ -372,7 +393,8 @@ static int next_batch(struct evfs_engine *engine, struct evfs_session *session,
 	size_t i, n = 0;
 	int r;
 
-	r = evfs_delta_next(session->out.delta, 0, &objects, &n, &done, err);
+	r = evfs_delta_next(session->out.delta, groups_max(engine), &objects,
+			    &n, &done, err);
 	if (r < 0)
 		return r;
 	if (session->out.paced)
@@ -391,6 +413,7 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 		   uint64_t now_ns, uint64_t *next_ns)
 {
 	struct evfs_err err = { 0 };
+	uint64_t before;
 	int r = 0;
 
 	while (r == 0 && session->state == EVFS_SESSION_ACTIVE) {
@@ -400,17 +423,15 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 			r = begin(engine, session, &err);
 			continue;
 		}
-		if (evfs_session_queued(engine, session,
-					EVFS_CHANNEL_CONTROL) >=
-		    EVFS_ENGINE_QUEUE_MAX) {
-			evfs_engine_lower(next_ns,
-					  now_ns + EVFS_ENGINE_POLL_NS);
+		if (!evfs_push_may_send(engine, session, now_ns, next_ns))
 			break;
-		}
 		if (session->out.paced &&
 		    !evfs_hints_may_go_on(engine, session, now_ns, next_ns))
 			break;
+		before = engine->bytes_sent;
 		r = next_batch(engine, session, &err);
+		(void)evfs_bucket_take(&engine->up, now_ns,
+				       engine->bytes_sent - before, next_ns);
 	}
 	if (r < 0)
 		evfs_session_fail(engine, session, &err);

@@ -121,6 +121,34 @@ START_TEST(repairs)
 }
 END_TEST
 
+/* What is repaired keeps to the limit; the comparison is not given up for it. */
+START_TEST(bandwidth)
+{
+	struct evfs_audit_status a;
+	uint64_t start_ns;
+	char name[16];
+	unsigned i;
+
+	evfs_log_init("test", EVFS_LOG_NONE, false);
+	make(2);
+	set(0, "bandwidth_up", "5000/s");
+	for (i = 0; i < 1500; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		create(0, name, 0, i);
+	}
+	commit(&nodes[0]);
+	forge_contexts();
+	power_on(0);
+	power_on(1);
+	start_ns = evfs_loop_now(loop);
+	wait_converged(2);
+	ck_assert_uint_ge(evfs_loop_now(loop) - start_ns, 12 * SECOND);
+	ck_assert(exists(1, "f0") && exists(1, "f1499"));
+	audit_status(1, &a);
+	ck_assert_uint_ge(a.objects_repaired, 1500);
+}
+END_TEST
+
 /* The same while connections tear: it begins again, and gets there. */
 START_TEST(cut)
 {
@@ -200,6 +228,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, repairs);
+	tcase_add_test(tc, bandwidth);
 	tcase_add_test(tc, cut);
 	tcase_add_test(tc, by_clock);
 	suite_add_tcase(suite, tc);

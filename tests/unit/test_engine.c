@@ -470,6 +470,30 @@ START_TEST(bandwidth)
 }
 END_TEST
 
+/* Small contents go along with their objects: they count, too. */
+START_TEST(bandwidth_of_small_files)
+{
+	uint64_t start_ns;
+	char name[16];
+	unsigned i;
+
+	make(2);
+	set(0, "bandwidth_up", "1000000/s");
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	start_ns = evfs_loop_now(loop);
+	for (i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		create(0, name, 50000, i);
+	}
+	wait_converged(2);
+	ck_assert_uint_ge(evfs_loop_now(loop) - start_ns, 3 * SECOND);
+	ck_assert_uint_le(evfs_loop_now(loop) - start_ns, 8 * SECOND);
+	check_file(1, "f99", 50000, 99);
+}
+END_TEST
+
 START_TEST(sync_command)
 {
 	make(2);
@@ -512,6 +536,7 @@ int main(void)
 	tcase_add_test(tc, amnesia);
 	tcase_add_test(tc, urgent);
 	tcase_add_test(tc, bandwidth);
+	tcase_add_test(tc, bandwidth_of_small_files);
 	tcase_add_test(tc, sync_command);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
