@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "fs/file.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
 #include "meta/history.h"
@@ -543,6 +544,7 @@ void evfs_virtual_read(fuse_req_t req, struct evfs_node *node, size_t size,
 		       off_t offset, struct fuse_file_info *fi)
 {
 	struct opened *opened = opened_of(fi);
+	struct evfs_fs *fs = evfs_fs_of(req);
 	evfs_cleanup_free char *data = NULL;
 	struct evfs_err err = { 0 };
 	size_t at = (size_t)offset, len = 0;
@@ -551,9 +553,9 @@ void evfs_virtual_read(fuse_req_t req, struct evfs_node *node, size_t size,
 	(void)node;
 	if (opened->reader) {
 		data = evfs_realloc_array(NULL, size, 1);
-		rc = data ? evfs_content_read(opened->reader->reader, data,
-					      size, (uint64_t)offset, &len,
-					      &err) : EVFS_ENOMEM;
+		rc = data ? evfs_file_read_sealed(fs, req, opened->reader,
+						  data, size, (uint64_t)offset,
+						  &len, &err) : EVFS_ENOMEM;
 		if (rc == 0)
 			(void)fuse_reply_buf(req, data, len);
 		else

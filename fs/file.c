@@ -10,6 +10,9 @@
 #include "base/mem.h"
 #include "fs/attr.h"
 
+/* What is sent is checked before it is taken in: damaged a third time means a
+ * disk that does not keep what is written. */
+#define READS_MAX 3
 #define COPY_STEP ((size_t)1 << 20)
 #define COPY_BYTES_MAX ((uint64_t)64 << 20) /* for one request */
 
@@ -209,6 +212,26 @@ int evfs_file_heal(struct evfs_fs *fs, fuse_req_t req,
 	return rc;
 }
 
+int evfs_file_read_sealed(struct evfs_fs *fs, fuse_req_t req,
+			  struct evfs_reader *reader, void *data, size_t len,
+			  uint64_t offset, size_t *ret_len,
+			  struct evfs_err *err)
+{
+	int rc = 0;
+
+	for (int i = 0; i < READS_MAX; i++) {
+		rc = evfs_content_read(reader->reader, data, len, offset,
+				       ret_len, err);
+		if (rc != EVFS_ECORRUPT)
+			break;
+		rc = evfs_file_heal(fs, req, reader, err);
+		if (rc != 0)
+			break;
+		rc = EVFS_ECORRUPT;
+	}
+	return rc;
+}
+
 static int read_once(struct evfs_fs *fs, fuse_req_t req,
 		     struct evfs_node *node, void *data, size_t len,
 		     uint64_t offset, size_t *ret_len,
@@ -254,9 +277,7 @@ int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 {
 	int rc = 0;
 
-	/* What is sent is checked before it is taken in: a third time means a
-	 * disk that does not keep what is written. */
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < READS_MAX; i++) {
 		struct evfs_reader *damaged = NULL;
 
 		rc = read_once(fs, req, node, data, len, offset, ret_len,

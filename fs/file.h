@@ -19,6 +19,12 @@ int evfs_file_heal(struct evfs_fs *fs, struct fuse_req *req,
 		   const struct evfs_reader *damaged, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* Up to len bytes at offset of what is sealed; what is damaged is healed. */
+int evfs_file_read_sealed(struct evfs_fs *fs, fuse_req_t req,
+			  struct evfs_reader *reader, void *data, size_t len,
+			  uint64_t offset, size_t *ret_len,
+			  struct evfs_err *err) EVFS_MUST_USE;
+
 /* Up to len bytes at offset, from the working copy or what is sealed. */
 int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 		   void *data, size_t len, uint64_t offset, size_t *ret_len,

@@ -273,6 +273,16 @@ sys.stdout.buffer.write(data)' >"$(mnt A)/big"
 	printf X | dd of="$(mnt B)/big" bs=1 seek=1500100 conv=notrunc 2>/dev/null
 	synced A B C
 	same_trees A B C
+	# an old version, of which every replica has its own history
+	python3 -c 'import os, sys
+os.write(1, b"old and rotten " + bytes(5000))' >"$(mnt A)/past"
+	synced A B C
+	echo new >"$(mnt A)/past"
+	synced A B C
+	drop_caches B
+	rot B "old and rotten" || fail "not found"
+	equal past "$(head -c 14 "$(mnt B)"/.evfs/history/past/*Z-* |
+		grep -c "old and rotten")" 1
 	# nobody has it: an error, no wrong bytes
 	drop_caches B
 	kill9 A
