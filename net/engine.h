@@ -109,7 +109,6 @@ struct evfs_peer_status {
 	uint64_t behind_changes;  /* what it lacks of ours, by its report */
 	uint64_t behind_bytes;	  /* content included */
 	uint64_t missing_changes; /* what we lack of its, by its report */
-	uint64_t missing_bytes;	  /* content that is lacking here */
 	int64_t rtt_ms;		  /* -1 unknown */
 	int64_t skew_ms;	  /* its clock minus ours; INT64_MIN unknown */
 	int64_t last_contact_s;	  /* -1 never */

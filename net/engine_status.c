@@ -169,7 +169,6 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 	ret->missing_changes = missing(engine, &report->context);
 	if (missing_own(engine, peer) > ret->missing_changes)
 		ret->missing_changes = missing_own(engine, peer);
-	ret->missing_bytes = engine->wanted_bytes;
 	ret->rtt_ms = peer->rtt_ns < 0 ? -1
 				       : (peer->rtt_ns + (int64_t)EVFS_MS - 1) /
 						 (int64_t)EVFS_MS;

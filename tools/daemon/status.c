@@ -169,7 +169,7 @@ static const char *peer_state(enum evfs_peer_state state)
 static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 {
 	return json_pack(
-		"{s:s, s:o, s:s?, s:s, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o,"
+		"{s:s, s:o, s:s?, s:s, s:b, s:o, s:b, s:o, s:o, s:o, s:o,"
 		" s:o, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o, s:o, s:b},"
 		" s:s?, s:s?, s:o, s:b, s:b, s:o}",
 		"name", peer->member.name, "id",
@@ -181,8 +181,7 @@ static json_t *peer_json(const struct evfs_peer_status *peer, bool settled)
 		"in_sync", (int)(peer->in_sync && settled), "behind_changes",
 		unsigned_json(peer->behind_changes), "behind_bytes",
 		unsigned_json(peer->behind_bytes), "missing_changes",
-		unsigned_json(peer->missing_changes), "missing_bytes",
-		unsigned_json(peer->missing_bytes), "rtt_ms",
+		unsigned_json(peer->missing_changes), "rtt_ms",
 		known_json(peer->rtt_ms), "skew_ms",
 		peer->skew_ms == INT64_MIN ? json_null()
 					   : json_integer(peer->skew_ms),
@@ -372,7 +371,7 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 		"{s:i, s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:o,"
 		" s:o, s:o, s:o,"
 		" s:o, s:{s:o, s:o},"
-		" s:{s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o}, s:b}",
+		" s:{s:o, s:o, s:o, s:o, s:o}, s:o, s:{s:b, s:o}, s:b}",
 		"format", 1, "node", node_json(daemon), "volume",
 		volume_json(daemon, &p), "state", state_of(&p, converged),
 		"converged", (int)converged, "paused", (int)p.engine.paused,
@@ -386,7 +385,8 @@ json_t *evfs_status_json(struct evfs_daemon *daemon,
 		"objects", unsigned_json(p.content.objects), "bytes",
 		unsigned_json(p.content.bytes), "corrupt",
 		unsigned_json(p.content.corrupt), "missing",
-		unsigned_json(p.content.wanted), "collection",
+		unsigned_json(p.content.wanted), "missing_bytes",
+		unsigned_json(p.content.wanted_bytes), "collection",
 		collection_json(&p), "memory", "auditing",
 		(int)p.engine.auditing, "lives",
 		unsigned_json(p.engine.lives), "removed",
