@@ -109,6 +109,9 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	seal->ref.mtime_s = file->mtime_s;
 	seal->ref.mtime_ns = file->mtime_ns;
 	seal->ref.closed_ns = file->closed_ns;
+	/* The kernel takes set-ID bits away, at each write that must not
+	 * leave them. */
+	seal->ref.keeps_set_id = true;
 	file->timed = true;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	if (file->handle.n_base > 0 && is_unchanged(seal))

@@ -98,6 +98,9 @@ struct evfs_content_ref {
 	uint32_t mtime_ns;
 	uint64_t closed_ns; /* evfs_meta_stamp() of when its writer was done;
 	                     * 0: now */
+	bool keeps_set_id;  /* set-ID bits that the replaced version has stay:
+	                     * where the writer might not keep them, somebody
+	                     * has taken them away already */
 };
 
 struct evfs_new {

@@ -214,7 +214,7 @@ static int link_loose(struct evfs_tx *tx, struct evfs_handle *handle,
 {
 	struct evfs_content_ref kept = { handle->content, handle->size,
 					 handle->mtime_s, handle->mtime_ns,
-					 0 };
+					 0, false };
 	struct evfs_where where = evfs_spot_where(to);
 	struct evfs_new full = *what;
 	struct evfs_object *object = NULL;

@@ -112,7 +112,7 @@ static struct evfs_content_ref content_of(const struct evfs_object *object,
 	evfs_stamp stamp = { version->time_ns, version->dot };
 	struct evfs_content_ref content = { version->content, version->size,
 					    version->mtime_s,
-					    version->mtime_ns, 0 };
+					    version->mtime_ns, 0, false };
 
 	if (times != NULL && evfs_stamp_cmp(&times->stamp, &stamp) > 0) {
 		content.mtime_s = times->value.times.mtime_s;

@@ -180,6 +180,36 @@ static int see_set_id(struct evfs_tx *tx, evfs_ino ino, evfs_dot version)
 	return evfs_tx_put_attr(tx, ino, &fresh, &saw);
 }
 
+/* Did what is replaced have set-ID bits, and was the writer allowed to leave
+ * them there: write(2) of a privileged process, or bits that were set after
+ * it? Then *ret is the mode, else 0. */
+static void kept_mode(const struct evfs_object *object,
+		      const struct evfs_dots *old,
+		      const struct evfs_content_ref *content, uint32_t *ret)
+{
+	const struct evfs_attr *mode =
+		evfs_object_find_attr(object, EVFS_ATTR_MODE, NULL, 0);
+
+	*ret = 0;
+	if (mode == NULL || old->n == 0 || !content->keeps_set_id ||
+	    (mode->value.mode & EVFS_SET_ID_BITS) == 0)
+		return;
+	for (size_t i = 0; i < old->n; i++)
+		if (!evfs_dots_has(&mode->saw, old->items[i]))
+			return;
+	*ret = mode->value.mode;
+}
+
+static int keep_mode(struct evfs_tx *tx, evfs_ino ino, uint32_t mode,
+		     evfs_dot version)
+{
+	struct evfs_attr attr = { .kind = EVFS_ATTR_MODE };
+	struct evfs_dots saw = { &version, 1 };
+
+	attr.value.mode = mode;
+	return evfs_tx_put_attr(tx, ino, &attr, &saw);
+}
+
 static int end_unsealed(struct evfs_tx *tx, evfs_ino ino, evfs_dot version)
 {
 	bool unsealed = false;
@@ -197,6 +227,7 @@ static int put_content(struct evfs_tx *tx, struct evfs_handle *handle,
 	evfs_cleanup_free evfs_dot *copy = NULL;
 	struct evfs_object *object = NULL;
 	bool alive = false;
+	uint32_t mode;
 	evfs_dot dot;
 	int rc = evfs_tx_edit(tx, handle->ino, &object, NULL);
 
@@ -213,10 +244,13 @@ static int put_content(struct evfs_tx *tx, struct evfs_handle *handle,
 	 * is this content, not what was removed. */
 	while (!alive && object->n_versions > 0)
 		evfs_object_remove_version(object, object->versions[0].dot);
+	kept_mode(object, &old, content, &mode);
 	rc = evfs_tx_put_version(tx, handle->ino, &old, handle->base_time_ns,
 				 content, &dot);
 	if (rc == 0 && old.n == 0)
 		rc = end_unsealed(tx, handle->ino, dot);
+	else if (rc == 0 && mode != 0)
+		rc = keep_mode(tx, handle->ino, mode, dot);
 	if (rc == 0)
 		rc = assert_links(tx, handle);
 	if (rc == 0)

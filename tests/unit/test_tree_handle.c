@@ -287,6 +287,42 @@ START_TEST(set_id_bits_of_an_unsealed_file_hold)
 }
 END_TEST
 
+/* chmod(2) after write(2), before the seal: the bits are of what was written.
+ * Where another replica wrote meanwhile, which takes them away, they do not come
+ * back. */
+START_TEST(set_id_bits_stay_where_the_writer_keeps_them)
+{
+	struct evfs_content_ref content = test_content(&world, "2");
+	evfs_cleanup_free char *sibling = NULL;
+	struct evfs_handle handle;
+
+	content.keeps_set_id = true;
+	ck_assert_int_eq(test_create(&a, "/f", "1"), 0);
+	tree_sync();
+	ck_assert_int_eq(test_open(&a, "/f", &handle), 0);
+	ck_assert_int_eq(test_chmod(&a, "/f", 04755), 0);
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_tree_seal(a.meta, &handle, &content, &a.err), 0);
+	evfs_meta_unlock(a.meta);
+	tree_expect(&a, "/f file 2 4755 -", NULL);
+	test_close(&a, &handle);
+	tree_sync();
+	tree_expect(&b, "/f file 2 4755 -", NULL);
+	ck_assert_int_eq(test_open(&a, "/f", &handle), 0);
+	ck_assert_int_eq(test_write(&b, "/f", "evil"), 0);
+	tree_sync();
+	content = test_content(&world, "3");
+	content.keeps_set_id = true;
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_tree_seal(a.meta, &handle, &content, &a.err), 0);
+	evfs_meta_unlock(a.meta);
+	test_close(&a, &handle);
+	sibling = tree_sibling(&a, "/f", "evil");
+	ck_assert_int_eq(test_rename(&a, sibling, "/own", 0), 0);
+	tree_expect(&a, "/f file 3 0755 -", "/own file evil 0755 -", NULL);
+}
+END_TEST
+
 static int link_handle(struct evfs_handle *handle, const char *name)
 {
 	struct evfs_new what = { .kind = EVFS_KIND_FILE, .mode = 0640 };
@@ -375,6 +411,7 @@ TCase *tree_handle_case(void)
 	tcase_add_test(tcase, an_unsealed_file_is_seen_here_only);
 	tcase_add_test(tcase, an_unsealed_file_can_go_again);
 	tcase_add_test(tcase, set_id_bits_of_an_unsealed_file_hold);
+	tcase_add_test(tcase, set_id_bits_stay_where_the_writer_keeps_them);
 	tcase_add_test(tcase, a_loose_file_gets_a_name);
 	tcase_add_test(tcase, a_removed_file_gets_no_name);
 	tcase_add_test(tcase, choosing_a_sibling_orphans_the_replaced);

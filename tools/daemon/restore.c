@@ -196,7 +196,7 @@ static int restore_locked(struct evfs_meta *meta, const char *path,
 		return rc;
 	content = (struct evfs_content_ref){ past.content, past.size,
 					     past.mtime_s, past.mtime_ns,
-					     0 };
+					     0, false };
 	rc = evfs_view_lookup(meta, dir, name, strlen(name), &entry, err);
 	if (!rc)
 		rc = write_over(meta, dir, &entry, &content, err);
