@@ -102,6 +102,9 @@ void evfs_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 int evfs_op_set_mode(struct evfs_fs *fs, struct evfs_node *node, uint32_t mode,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
+/* May the caller keep the set-group-ID bit of a file of this group? */
+bool evfs_op_is_in_group(fuse_req_t req, gid_t gid);
+
 /* A directory node by id, pinned: 0, or the request has been answered. */
 int evfs_op_dir(fuse_req_t req, fuse_ino_t ino, const char *name,
 		struct evfs_node **ret) EVFS_MUST_USE;

@@ -3,9 +3,11 @@
  * writes touch neither the node table nor the meta lock. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "fs/attr.h"
 #include "fs/evfs_dir.h"
 #include "fs/file.h"
 #include "fs/notify.h"
@@ -29,6 +31,35 @@ static struct evfs_node *node_of(const struct fuse_file_info *fi)
 
 /* ---- open, release ---- */
 
+/* open(2) with O_TRUNC takes set-ID bits away as a write does. At any other
+ * change the kernel does it, by a SETATTR; of this one it leaves all to us. */
+static int drop_set_id(struct evfs_fs *fs, fuse_req_t req,
+		       struct evfs_node *node, struct evfs_err *err)
+{
+	evfs_ino ino = EVFS_INO_NONE;
+	struct stat now;
+	mode_t mode;
+	int rc;
+
+	if (fuse_req_ctx(req)->uid == 0)
+		return 0;
+	evfs_meta_lock(fs->meta);
+	rc = evfs_attr_node(fs, node, &now, err);
+	mode = rc == 0 ? now.st_mode & 07777 : 0;
+	if ((mode & S_ISGID) && ((mode & S_IXGRP) ||
+				 !evfs_op_is_in_group(req, now.st_gid)))
+		mode &= ~(mode_t)S_ISGID;
+	mode &= ~(mode_t)S_ISUID;
+	if (rc == 0 && mode != (now.st_mode & 07777)) {
+		rc = evfs_op_set_mode(fs, node, mode, err);
+		ino = node->file->handle.ino;
+	}
+	evfs_meta_unlock(fs->meta);
+	if (rc == 0 && !evfs_dot_equal(ino, EVFS_INO_NONE))
+		evfs_notify_attr(fs, ino);
+	return rc;
+}
+
 static int open_node(struct evfs_fs *fs, fuse_req_t req,
 		     struct evfs_node *node, struct fuse_file_info *fi,
 		     struct evfs_err *err)
@@ -39,6 +70,8 @@ static int open_node(struct evfs_fs *fs, fuse_req_t req,
 		return node->type == EVFS_NODE_DIR ? EVFS_EISDIR : EVFS_EINVAL;
 	if (fi->flags & O_TRUNC)
 		rc = evfs_file_truncate(fs, req, node, 0, err);
+	if (rc == 0 && (fi->flags & O_TRUNC))
+		rc = drop_set_id(fs, req, node, err);
 	if (rc != 0)
 		return rc;
 	/* A node's bytes change by its own writes only. */

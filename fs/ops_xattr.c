@@ -28,9 +28,10 @@ static int check_name(const char *name, struct evfs_err *err)
 
 	if (len > EVFS_XATTR_NAME_MAX)
 		return evfs_err_set(err, EVFS_ERANGE, "name too long");
+	if (strcmp(name, USER_PREFIX) == 0)
+		return evfs_err_set(err, EVFS_EINVAL, "no name");
 	if (is_acl(name) ||
-	    (strncmp(name, USER_PREFIX, sizeof(USER_PREFIX) - 1) == 0 &&
-	     len > sizeof(USER_PREFIX) - 1))
+	    strncmp(name, USER_PREFIX, sizeof(USER_PREFIX) - 1) == 0)
 		return 0;
 	return evfs_err_set(err, EVFS_EUNSUPPORTED,
 			    "only user.* attributes and POSIX ACLs are kept");
@@ -143,8 +144,7 @@ void evfs_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 
 /* ---- writing ---- */
 
-/* May the caller keep the set-group-ID bit of a file of this group? */
-static bool is_in_group(fuse_req_t req, gid_t gid)
+bool evfs_op_is_in_group(fuse_req_t req, gid_t gid)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	gid_t groups[GROUPS_MAX];
@@ -177,7 +177,7 @@ static int mode_follows(fuse_req_t req, struct evfs_node *node,
 	mode = ((uint32_t)now.st_mode & 07000) |
 	       evfs_acl_mode(value, size, ret_minimal);
 	if ((mode & S_ISGID) && !S_ISDIR(now.st_mode) &&
-	    !is_in_group(req, now.st_gid))
+	    !evfs_op_is_in_group(req, now.st_gid))
 		mode &= ~(uint32_t)S_ISGID;
 	if (mode == ((uint32_t)now.st_mode & 07777))
 		return 0;
