@@ -35,6 +35,7 @@ static int dirs_get(struct evfs_facts *facts, evfs_ino dir, bool create,
 	if (state != NULL) {
 		state->node.id = (uint64_t)key;
 		state->needed = rc > 0 && sqlite3_column_int(stmt, 0) != 0;
+		state->subdirs = -1;
 		state->changed_ns =
 			rc > 0 ? (uint64_t)sqlite3_column_int64(stmt, 1) : 0;
 	}
@@ -81,6 +82,7 @@ void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo)
 	assert(state != NULL);
 	state->changed_ns = undo->changed_ns;
 	state->needed = undo->needed;
+	state->subdirs = -1;
 	dirs_set_dirty(facts, state, undo->dirty);
 }
 
@@ -236,4 +238,60 @@ int evfs_facts_raise_dir_changed(struct evfs_facts *facts, evfs_ino dir,
 	state->changed_ns = ns;
 	dirs_set_dirty(facts, state, true);
 	return 0;
+}
+
+/* ---- subdirectories ---- */
+
+static int count_subdirs(struct evfs_facts *facts, int64_t key, int *ret,
+			 struct evfs_err *err)
+{
+	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	int rc;
+
+	rc = evfs_db_prepare(facts->meta->db,
+			     "SELECT count(*) FROM (SELECT DISTINCT name "
+			     "FROM name INDEXED BY name_dir "
+			     "WHERE parent = ?1 AND flags = 2 LIMIT ?2)",
+			     &stmt, err);
+	if (rc != 0)
+		return rc;
+	sqlite3_bind_int64(stmt, 1, key);
+	sqlite3_bind_int(stmt, 2, EVFS_SUBDIRS_MAX + 1);
+	rc = evfs_db_step(facts->meta->db, stmt, err);
+	if (rc <= 0)
+		return rc;
+	*ret = sqlite3_column_int(stmt, 0);
+	return 0;
+}
+
+int evfs_facts_count_subdirs(struct evfs_facts *facts, evfs_ino parent,
+			     int *ret, struct evfs_err *err)
+{
+	struct evfs_dir_state *state;
+	int rc = dirs_get(facts, parent, false, &state, err);
+
+	*ret = 0;
+	if (rc <= 0)
+		return rc;
+	if (state->subdirs < 0) {
+		rc = count_subdirs(facts, (int64_t)state->node.id, ret, err);
+		/* What a rollback takes back must not be remembered. */
+		if (rc == 0 && !facts->save.open)
+			state->subdirs = *ret;
+		return rc;
+	}
+	*ret = state->subdirs;
+	return 0;
+}
+
+void evfs_dirs_subdir_changed(struct evfs_facts *facts, uint64_t key,
+			      bool added)
+{
+	struct evfs_dir_state *state =
+		(struct evfs_dir_state *)evfs_idmap_get(&facts->dirs, key);
+
+	/* "More" stays so with one more; else it is counted again. */
+	if (state != NULL &&
+	    !(added && state->subdirs > EVFS_SUBDIRS_MAX))
+		state->subdirs = -1;
 }

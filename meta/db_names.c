@@ -123,6 +123,20 @@ static int names_run(struct names_scan *scan, sqlite3_stmt *stmt,
 
 /* ---- writing ---- */
 
+static int names_note_dir(struct evfs_facts *facts, evfs_ino parent,
+			  const struct evfs_name_row *row, bool added,
+			  struct evfs_err *err)
+{
+	int64_t key;
+	int rc = 0;
+
+	if (row->kind == EVFS_KIND_DIR)
+		rc = evfs_facts_key(facts, parent, false, &key, err);
+	if (row->kind == EVFS_KIND_DIR && rc > 0)
+		evfs_dirs_subdir_changed(facts, (uint64_t)key, added);
+	return rc < 0 ? rc : 0;
+}
+
 static int names_bind(struct evfs_facts *facts, sqlite3_stmt *stmt,
 		      evfs_ino parent, const struct evfs_name_row *row,
 		      struct evfs_err *err)
@@ -163,7 +177,8 @@ int evfs_facts_name_put(struct evfs_facts *facts, evfs_ino parent,
 		return rc;
 	sqlite3_bind_int(stmt, 6,
 			 (int)row->kind | (row->multi ? NAME_MULTI : 0));
-	return evfs_db_run(facts->meta->db, stmt, err);
+	rc = evfs_db_run(facts->meta->db, stmt, err);
+	return rc == 0 ? names_note_dir(facts, parent, row, true, err) : rc;
 }
 
 int evfs_facts_name_remove(struct evfs_facts *facts, evfs_ino parent,
@@ -181,7 +196,9 @@ int evfs_facts_name_remove(struct evfs_facts *facts, evfs_ino parent,
 				     &stmt, err);
 	if (rc == 0)
 		rc = names_bind(facts, stmt, parent, row, err);
-	return rc != 0 ? rc : evfs_db_run(facts->meta->db, stmt, err);
+	if (rc == 0)
+		rc = evfs_db_run(facts->meta->db, stmt, err);
+	return rc == 0 ? names_note_dir(facts, parent, row, false, err) : rc;
 }
 
 /* ---- reading ---- */

@@ -104,6 +104,11 @@ int evfs_facts_subdirs(struct evfs_facts *facts, evfs_ino parent,
 				   const struct evfs_name_row *row),
 		       void *arg, struct evfs_err *err) EVFS_MUST_USE;
 
+/* Their number (names, not rows), up to EVFS_SUBDIRS_MAX; that + 1: more. */
+#define EVFS_SUBDIRS_MAX 1000
+int evfs_facts_count_subdirs(struct evfs_facts *facts, evfs_ino parent,
+			     int *ret, struct evfs_err *err) EVFS_MUST_USE;
+
 /* ---- derived state of directories ---- */
 
 /* Is the directory needed: alive, or above something that is (by place)? False

@@ -57,6 +57,8 @@ struct evfs_dir_state {
 	uint64_t changed_ns;         /* last change of its entries */
 	bool needed;                 /* see facts.h */
 	bool dirty;                  /* changed_ns is not in its row yet */
+	int subdirs;                 /* as evfs_facts_count_subdirs(); -1: not
+	                              * counted */
 };
 
 /* What a rollback has to put back. */
@@ -136,6 +138,9 @@ void evfs_facts_note_undo(struct evfs_facts *facts,
 /* meta/db_dirs.c, for the above. */
 void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo);
 void evfs_dirs_drop(struct evfs_facts *facts);
+/* A row of a directory came to (or left) the directory of this key. */
+void evfs_dirs_subdir_changed(struct evfs_facts *facts, uint64_t key,
+			      bool added);
 void evfs_dirs_trim(struct evfs_facts *facts);
 /* Of a directory that is taken out: as if it had never been. */
 int evfs_dirs_forget(struct evfs_facts *facts, uint64_t key,

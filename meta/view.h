@@ -116,8 +116,8 @@ struct evfs_attributes {
 	uint32_t uid, gid;
 	int64_t mtime_s, atime_s, ctime_s;
 	uint32_t mtime_ns, atime_ns, ctime_ns;
-	uint64_t nlink; /* live links; 2 + subdirectories for directories
-	                 * is not kept: 1 */
+	uint64_t nlink; /* live links; of a directory 2 and the subdirectories
+	                 * (without lost+found), or 1: not counted */
 	uint32_t rdev;
 	uint64_t size;  /* files, symlinks */
 };

@@ -103,6 +103,24 @@ static void file_attributes(const struct evfs_object *object,
 		ret->nlink += object->links[i].alive.n > 0;
 }
 
+/* 2 and the subdirectories; where they are too many to be counted for each
+ * question, or come together from several objects, 1, which says (as in other
+ * file systems) that they are not counted. */
+static int dir_nlink(struct evfs_meta *meta, const evfs_ino *members, size_t n,
+		     uint64_t *ret, struct evfs_err *err)
+{
+	int subdirs = 0, rc = 0;
+
+	*ret = 1;
+	if (n == 1)
+		rc = evfs_facts_count_subdirs(meta->facts, members[0],
+					      &subdirs, err);
+	if (rc != 0 || n != 1 || subdirs > EVFS_SUBDIRS_MAX)
+		return rc;
+	*ret = 2 + (uint64_t)subdirs;
+	return 0;
+}
+
 /* dir: its members; [0] is the face, NULL object: lost+found, or a root whose
  * attributes nobody has set. */
 static int dir_attributes(struct evfs_meta *meta, const evfs_ino *members,
@@ -126,7 +144,9 @@ static int dir_attributes(struct evfs_meta *meta, const evfs_ino *members,
 		return result;
 	memset(ret, 0, sizeof(*ret));
 	ret->mode = MODE_DIR;
-	ret->nlink = 1;
+	result = dir_nlink(meta, members, n, &ret->nlink, err);
+	if (result != 0)
+		return result;
 	own.time_ns = changed;
 	if (object != NULL && object->n_links > 0 &&
 	    object->links[0].id.time_ns > own.time_ns)
