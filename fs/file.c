@@ -412,16 +412,21 @@ int evfs_file_truncate(struct evfs_fs *fs, fuse_req_t req,
 		       struct evfs_err *err)
 {
 	struct evfs_file *file = node->file;
+	bool same = false;
 	int rc;
 
 	(void)pthread_mutex_lock(&file->writer);
 	rc = work_ready(fs, req, node, size == 0, err);
 	if (rc == 0) {
 		(void)pthread_rwlock_wrlock(&file->data);
+		same = size > 0 && evfs_work_size(file->work) == size;
 		rc = evfs_work_truncate(file->work, size, err);
 		(void)pthread_rwlock_unlock(&file->data);
 		publish(fs, file);
-		touch(fs, file);
+		/* The kernel goes on showing its own time where the size
+		 * stays; if it means another it tells. */
+		if (!same)
+			touch(fs, file);
 	}
 	(void)pthread_mutex_unlock(&file->writer);
 	return rc;
