@@ -67,11 +67,23 @@ static int dirs_note(struct evfs_facts *facts,
 static void dirs_set_dirty(struct evfs_facts *facts,
 			   struct evfs_dir_state *state, bool dirty)
 {
-	if (dirty && !state->dirty)
-		facts->n_dirty_dirs++;
-	else if (!dirty && state->dirty)
-		facts->n_dirty_dirs--;
+	if (dirty == state->dirty)
+		return;
 	state->dirty = dirty;
+	if (dirty) {
+		state->dirty_prev = NULL;
+		state->dirty_next = facts->dirty_dirs;
+		if (state->dirty_next != NULL)
+			state->dirty_next->dirty_prev = state;
+		facts->dirty_dirs = state;
+		return;
+	}
+	if (state->dirty_next != NULL)
+		state->dirty_next->dirty_prev = state->dirty_prev;
+	if (state->dirty_prev != NULL)
+		state->dirty_prev->dirty_next = state->dirty_next;
+	else
+		facts->dirty_dirs = state->dirty_next;
 }
 
 void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo)
@@ -93,13 +105,13 @@ void evfs_dirs_drop(struct evfs_facts *facts)
 
 	while ((node = evfs_idmap_pop(&facts->dirs, &at)) != NULL)
 		evfs_free(node);
-	facts->n_dirty_dirs = 0;
+	facts->dirty_dirs = NULL;
 }
 
 void evfs_dirs_trim(struct evfs_facts *facts)
 {
 	if (facts->dirs.n > EVFS_FACTS_CACHE_DIRS &&
-	    facts->n_dirty_dirs == 0 && !facts->save.open)
+	    facts->dirty_dirs == NULL && !facts->save.open)
 		evfs_dirs_drop(facts);
 }
 
@@ -147,29 +159,13 @@ int evfs_dirs_forget(struct evfs_facts *facts, uint64_t key,
 	return evfs_db_run(facts->meta->db, stmt, err);
 }
 
-struct dirs_flushing {
-	struct evfs_facts *facts; /* whose */
-	struct evfs_err *err;     /* of the first failure */
-	int rc;                   /* its code */
-};
-
-static void dirs_flush_one(void *arg, struct evfs_idmap_node *node)
-{
-	struct dirs_flushing *flushing = arg;
-	struct evfs_dir_state *state = (struct evfs_dir_state *)node;
-
-	if (state->dirty && flushing->rc == 0)
-		flushing->rc = dirs_write(flushing->facts, state,
-					  flushing->err);
-}
-
 int evfs_dirs_flush(struct evfs_facts *facts, struct evfs_err *err)
 {
-	struct dirs_flushing flushing = { .facts = facts, .err = err };
+	int rc = 0;
 
-	if (facts->n_dirty_dirs != 0)
-		evfs_idmap_each(&facts->dirs, dirs_flush_one, &flushing);
-	return flushing.rc;
+	while (rc == 0 && facts->dirty_dirs != NULL)
+		rc = dirs_write(facts, facts->dirty_dirs, err);
+	return rc;
 }
 
 int evfs_facts_is_needed(struct evfs_facts *facts, evfs_ino dir, bool *ret,

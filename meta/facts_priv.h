@@ -57,6 +57,7 @@ struct evfs_dir_state {
 	uint64_t changed_ns;         /* last change of its entries */
 	bool needed;                 /* see facts.h */
 	bool dirty;                  /* changed_ns is not in its row yet */
+	struct evfs_dir_state *dirty_next, *dirty_prev;
 	int subdirs;                 /* as evfs_facts_count_subdirs(); -1: not
 	                              * counted */
 };
@@ -91,7 +92,7 @@ struct evfs_facts {
 	                           * by `older` */
 
 	struct evfs_idmap dirs; /* of struct evfs_dir_state */
-	size_t n_dirty_dirs;    /* of them */
+	struct evfs_dir_state *dirty_dirs; /* of them */
 
 	int64_t counters[EVFS_COUNTER_ALL];
 	evfs_hash root;     /* sum over the live objects */

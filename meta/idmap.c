@@ -110,22 +110,3 @@ struct evfs_idmap_node *evfs_idmap_pop(struct evfs_idmap *map, size_t *at)
 	map->n--;
 	return node;
 }
-
-void evfs_idmap_each(const struct evfs_idmap *map,
-		     void (*each)(void *arg, struct evfs_idmap_node *node),
-		     void *arg)
-{
-	size_t buckets = map->buckets == NULL ? 0 : (size_t)1 << map->bits;
-	size_t i;
-
-	for (i = 0; i < buckets; i++) {
-		struct evfs_idmap_node *node = map->buckets[i];
-
-		while (node != NULL) {
-			struct evfs_idmap_node *next = node->next;
-
-			each(arg, node);
-			node = next;
-		}
-	}
-}

@@ -38,9 +38,4 @@ struct evfs_idmap_node *evfs_idmap_remove(struct evfs_idmap *map,
  * bucket *at, which is moved on. */
 struct evfs_idmap_node *evfs_idmap_pop(struct evfs_idmap *map, size_t *at);
 
-/* Calls each for every node; each must not change the map. */
-void evfs_idmap_each(const struct evfs_idmap *map,
-		     void (*each)(void *arg, struct evfs_idmap_node *node),
-		     void *arg);
-
 #endif
