@@ -8,6 +8,7 @@
 #include "meta/facts.h"
 #include "meta/index.h"
 #include "tests/lib/refmerkle.h"
+#include "tests/lib/refview.h"
 #include "tests/sim/sim.h"
 
 static void durable(struct sim_replica *r, struct evfs_context *ret)
@@ -201,6 +202,11 @@ void sim_check_now(struct sim *sim)
 {
 	unsigned i;
 
+	/* these two cost most: in turn */
+	if (sim->checks++ % 8 == 0)
+		sim_check_laws(sim);
+	sim_check_shape(&sim->replicas[sim->checks % sim->n]);
+
 	for (i = 0; i < sim->n; i++) {
 		struct sim_replica *r = &sim->replicas[i];
 
@@ -315,6 +321,18 @@ static void compare(struct sim *sim, bool view)
 	evfs_buf_fini(&other);
 }
 
+/* P6: what is kept up to date is what the rules give, written down plainly. */
+static void check_reference(struct sim_replica *r)
+{
+	char *differs;
+
+	evfs_meta_lock(r->meta);
+	differs = refview_differs(r->meta);
+	evfs_meta_unlock(r->meta);
+	if (differs != NULL)
+		sim_fail(r->sim, "P6 %s: %s", r->name, differs);
+}
+
 /* P6: what is derived is what comes out from scratch. */
 static void check_rebuild(struct sim_replica *r)
 {
@@ -417,5 +435,6 @@ void sim_check_converged(struct sim *sim)
 		check_alarm(r);
 		sim_ledger_check_final(r);
 	}
+	check_reference(&sim->replicas[sim_below(sim, sim->n)]);
 	check_rebuild(&sim->replicas[sim_below(sim, sim->n)]);
 }

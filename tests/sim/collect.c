@@ -54,6 +54,15 @@ void sim_collect(struct sim_replica *r)
 	evfs_buf_fini(&after);
 }
 
+void sim_collect_step(struct sim_replica *r)
+{
+	struct evfs_err err = { 0 };
+	bool more;
+
+	sim_must(r->sim, evfs_collect_step(r->meta, 1000, &more, &err), &err,
+		 "collect");
+}
+
 struct dead {
 	const struct sim *sim;
 	const struct evfs_context *context;

@@ -58,8 +58,14 @@ void sim_snapshot_free(struct sim_snapshot *snapshot)
 	evfs_free(snapshot);
 }
 
-static const struct evfs_object *find(const struct sim_snapshot *snapshot,
-				      evfs_ino ino)
+const struct evfs_object *sim_snapshot_at(const struct sim_snapshot *snapshot,
+					  size_t i)
+{
+	return i < snapshot->n ? snapshot->objects[i] : NULL;
+}
+
+const struct evfs_object *
+sim_snapshot_find(const struct sim_snapshot *snapshot, evfs_ino ino)
 {
 	size_t low = 0, high = snapshot->n;
 
@@ -130,6 +136,19 @@ static void note_missing(struct sim_replica *r, enum sim_note_kind kind,
 		}
 }
 
+/* P8: no operation has used this dot before, whatever became of it. */
+static void check_fresh(struct sim_replica *r, evfs_dot by)
+{
+	const struct sim_ledger *ledger = &r->sim->ledger;
+	size_t i;
+
+	for (i = 0; i < ledger->n && !r->unnoticed; i++)
+		if (!ledger->notes[i].pending &&
+		    evfs_dot_equal(ledger->notes[i].by, by))
+			sim_fail(r->sim, "P8 %s used dot %llu twice", r->name,
+				 (unsigned long long)by.counter);
+}
+
 /* An object that the operation touched. */
 static void record_object(struct sim_replica *r,
 			  const struct evfs_object *before,
@@ -138,6 +157,7 @@ static void record_object(struct sim_replica *r,
 	struct sim_fact fact = { .is_version = true, .ino = after->ino };
 	size_t i;
 
+	check_fresh(r, by);
 	note_missing(r, SIM_ASSERTED, after, before, by);
 	if (before != NULL)
 		note_missing(r, SIM_ENDED, before, after, by);
@@ -180,7 +200,7 @@ void sim_ledger_record(struct sim_replica *r, struct sim_snapshot *before)
 		abort();
 	for (i = 0; i < after->n; i++) {
 		const struct evfs_object *now = after->objects[i];
-		const struct evfs_object *was = find(before, now->ino);
+		const struct evfs_object *was = sim_snapshot_find(before, now->ino);
 		evfs_dot by = { actor, evfs_object_log_get(now, actor) };
 
 		if (was != NULL && evfs_object_equal(was, now))
@@ -246,7 +266,7 @@ static bool any_covers(struct sim_replica *r, struct sim_snapshot **facts,
 		/* who stays out does not come back */
 		if (r->sim->quiet && r->sim->replicas[i].removed)
 			continue;
-		if (evfs_object_covers(find(facts[i], ino), &contexts[i], dot))
+		if (evfs_object_covers(sim_snapshot_find(facts[i], ino), &contexts[i], dot))
 			return true;
 	}
 	return false;
@@ -355,7 +375,7 @@ static void look_close(struct look *look)
 
 static bool covers(const struct look *look, evfs_ino ino, evfs_dot dot)
 {
-	return evfs_object_covers(find(look->facts, ino), &look->context, dot);
+	return evfs_object_covers(sim_snapshot_find(look->facts, ino), &look->context, dot);
 }
 
 /* P4: what is here was not ended by anything that is known here. P9: and was
@@ -363,7 +383,7 @@ static bool covers(const struct look *look, evfs_ino ino, evfs_dot dot)
 static void check_note(const struct look *look, const struct sim_note *note)
 {
 	const struct sim_replica *r = look->r;
-	const struct evfs_object *object = find(look->facts, note->fact.ino);
+	const struct evfs_object *object = sim_snapshot_find(look->facts, note->fact.ino);
 	char text[EVFS_DOT_TEXT_SIZE];
 
 	if (note->pending || !holds(object, &note->fact))
@@ -453,7 +473,7 @@ void sim_ledger_check_final(struct sim_replica *r)
 	for (i = 0; i < ledger->n; i++) {
 		const struct sim_note *n = &ledger->notes[i];
 		const struct evfs_object *object =
-			find(look.facts, n->fact.ino);
+			sim_snapshot_find(look.facts, n->fact.ino);
 		bool live = object != NULL && evfs_object_is_live(object);
 
 		if (n->kind != SIM_ASSERTED || n->lost)

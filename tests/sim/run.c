@@ -186,6 +186,7 @@ static void choose_troubles(struct sim *sim)
 	sim->slow = sim_chance(sim, 10);
 	if (!sim->slow)
 		sim->weights[SIM_ABSENCE] = 0;
+	sim->eager = sim_chance(sim, 25) && !sim->forge;
 	/* one is nothing without the other */
 	sim->weights[SIM_BACK_UP] = 2 * sim->weights[SIM_RESTORE];
 	sim->weights[SIM_READMIT] = sim->weights[SIM_REMOVE];

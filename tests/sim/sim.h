@@ -140,9 +140,11 @@ struct sim {
 	unsigned removals, returns, absences;
 	uint64_t settle_ns; /* how long convergence took after healing */
 	unsigned weights[SIM_TROUBLES]; /* how often each is made */
+	bool eager; /* the collector runs all the time */
 	bool slow; /* minutes pass, and members are away for long */
 	struct sim_question questions[SIM_QUESTIONS];
 	unsigned n_questions, held;
+	unsigned checks; /* of all replicas, so far */
 	bool quiet; /* no more operations */
 	uint64_t *gone; /* owned; members that must not come back */
 	size_t n_gone, cap_gone;
@@ -206,6 +208,8 @@ void sim_settle_members(struct sim *sim);
 /* ---- collect.c ---- */
 /* A pass of the collector on one replica, which must show nowhere. */
 void sim_collect(struct sim_replica *replica);
+/* The same, without looking at what is shown. */
+void sim_collect_step(struct sim_replica *replica);
 /* P16: all that is removed can be collected once everybody has heard. */
 void sim_check_collected(struct sim *sim);
 /* ---- quorum.c ---- */
@@ -217,6 +221,11 @@ void sim_answered(void *replica, const struct evfs_answer *answer);
 /* ---- ledger.c ---- */
 struct sim_snapshot; /* the live facts of a replica */
 struct sim_snapshot *sim_snapshot(struct sim_replica *replica);
+/* By ino, and by number in their order; borrowed; NULL = none. */
+const struct evfs_object *
+sim_snapshot_find(const struct sim_snapshot *snapshot, evfs_ino ino);
+const struct evfs_object *sim_snapshot_at(const struct sim_snapshot *snapshot,
+					  size_t i);
 void sim_snapshot_free(struct sim_snapshot *snapshot);
 /* What one operation did; meta is not locked. Frees `before`. */
 void sim_ledger_record(struct sim_replica *replica,
@@ -233,6 +242,13 @@ void sim_ledger_renewed(struct sim_replica *replica, evfs_actor from,
 void sim_ledger_check(struct sim_replica *replica);
 void sim_ledger_check_final(struct sim_replica *replica);
 void sim_ledger_fini(struct sim *sim);
+
+/* ---- laws.c ---- */
+/* P2: joining what the replicas have of an object in any order, in any grouping
+ * and twice gives the same. */
+void sim_check_laws(struct sim *sim);
+/* P5: the tree that a replica shows is one. */
+void sim_check_shape(struct sim_replica *replica);
 
 /* ---- check.c ---- */
 void sim_check_now(struct sim *sim);

@@ -299,7 +299,10 @@ void sim_run_until(struct sim *sim, uint64_t time_ns)
 		while (evfs_loop_step(sim->loop, next_ns))
 			sim_follow_lives(sim);
 		i = (unsigned)sim_below(sim, sim->n);
-		if (sim->replicas[i].engine != NULL)
-			sim_commit(&sim->replicas[i]);
+		if (sim->replicas[i].engine == NULL)
+			continue;
+		sim_commit(&sim->replicas[i]);
+		if (sim->eager && !sim->quiet)
+			sim_collect_step(&sim->replicas[i]);
 	}
 }
