@@ -363,6 +363,52 @@ static void rest(struct sim *sim)
 	sim_check_converged(sim);
 }
 
+static void make_link(struct sim_replica *r)
+{
+	struct evfs_new what = { .kind = EVFS_KIND_SYMLINK,
+				 .mode = 0777,
+				 .target = "one",
+				 .target_len = 3 };
+	struct sim_snapshot *before = sim_snapshot(r);
+	struct evfs_err err = { 0 };
+	evfs_stamp link;
+	evfs_ino ino;
+	int rc;
+
+	evfs_meta_lock(r->meta);
+	rc = evfs_tree_create(r->meta, EVFS_INO_ROOT, "one more", 8, &what,
+			      &ino, &link, &err);
+	evfs_meta_unlock(r->meta);
+	sim_must(r->sim, rc, &err, "P10 one more");
+	sim_ledger_record(r, before);
+	sim_commit(r);
+}
+
+/* P15: one small change costs each member about what it is, whatever else is
+ * there: its object once or twice, and reports. */
+static void spread_one(struct sim *sim)
+{
+	uint64_t before = evfs_loop_bytes(sim->loop);
+	uint64_t gossip = gossip_bytes(sim);
+	uint64_t end_ns = evfs_loop_now(sim->loop) + 30 * SIM_SECOND;
+	uint64_t bytes;
+
+	make_link(sim_first_member(sim));
+	while (!sim_is_converged(sim) && evfs_loop_now(sim->loop) < end_ns)
+		sim_run_until(sim, evfs_loop_now(sim->loop) + 100 * SIM_MS);
+	bytes = evfs_loop_bytes(sim->loop) - before;
+	gossip = gossip_bytes(sim) - gossip;
+	if (bytes > gossip + (uint64_t)sim->n * sim->n * 1500)
+		sim_fail(sim, "P15 %llu bytes for one link, %llu gossip",
+			 (unsigned long long)bytes,
+			 (unsigned long long)gossip);
+	sim_trace(sim, "P15 %llu bytes, %llu gossip, %u replicas",
+		  (unsigned long long)bytes, (unsigned long long)gossip,
+		  sim->n);
+	if (!sim_is_converged(sim))
+		sim_fail(sim, "P13 one link is not everywhere after 30 s");
+}
+
 /* Over all histories. */
 struct totals {
 	uint64_t ops, crashes, restores, removals, returns, absences, held;
@@ -434,6 +480,7 @@ static void run_seed(uint64_t seed, bool verbose, struct totals *totals)
 	live(&sim);
 	settle(&sim);
 	rest(&sim);
+	spread_one(&sim);
 	add_up(totals, &sim);
 	sim_fini(&sim);
 }
