@@ -175,6 +175,15 @@ void sim_forge_contexts(struct sim *sim);
 /* Lets virtual time pass, committing now and then. */
 void sim_run_until(struct sim *sim, uint64_t time_ns);
 
+/* ---- trouble.c ---- */
+/* How often each kind of trouble is made in this history. */
+void sim_choose_troubles(struct sim *sim);
+/* Makes some. */
+void sim_trouble(struct sim *sim);
+/* Partitions that are over, or all of them; replicas that were away. */
+void sim_heal_due(struct sim *sim, bool all);
+void sim_come_back(struct sim *sim);
+
 /* ---- ops.c ---- */
 void sim_operation(struct sim_replica *replica);
 /* The bytes of a content; of the caller. */
