@@ -175,7 +175,7 @@ static const char *new_name(struct sim *sim)
 	static const char *const names[] = { "a",     "b",   "c",
 					     "f.txt", ".rc", "g.tar.gz" };
 
-	return names[sim_below(sim, sizeof(names) / sizeof(names[0]))];
+	return names[sim_below(sim, sim->dense ? 2 : 6)];
 }
 
 static evfs_ino pick_dir(struct sim *sim, struct tree *tree)
@@ -430,6 +430,8 @@ static int choose(struct sim_replica *r, struct tree *tree,
 			return op_write(r, file, put, err);
 		return op_seal(r, put, err);
 	}
+	if (sim->dense && tree->n > 0)
+		draw = 20 + draw * 45 / 100; /* rename and remove */
 	if (tree->n < 3 || draw < 20)
 		return op_make(r, tree, err);
 	if (draw < 45)
@@ -472,7 +474,7 @@ void sim_operation(struct sim_replica *r)
 	struct evfs_err err = { 0 };
 	int rc;
 
-	if (sim_chance(r->sim, 50))
+	if (sim_chance(r->sim, r->sim->dense ? 30 : 50))
 		put = put_content(r);
 	evfs_meta_lock_content(r->meta);
 	look(r, &tree);

@@ -140,6 +140,7 @@ struct sim {
 	unsigned removals, returns, absences;
 	uint64_t settle_ns; /* how long convergence took after healing */
 	unsigned weights[SIM_TROUBLES]; /* how often each is made */
+	bool dense; /* few names, much renamed and removed */
 	bool eager; /* the collector runs all the time */
 	bool slow; /* minutes pass, and members are away for long */
 	struct sim_question questions[SIM_QUESTIONS];

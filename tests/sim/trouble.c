@@ -120,6 +120,7 @@ void sim_choose_troubles(struct sim *sim)
 	sim->slow = sim_chance(sim, 10);
 	if (!sim->slow)
 		sim->weights[SIM_ABSENCE] = 0;
+	sim->dense = sim_chance(sim, 25);
 	sim->eager = sim_chance(sim, 25) && !sim->forge;
 	/* one is nothing without the other */
 	sim->weights[SIM_BACK_UP] = 2 * sim->weights[SIM_RESTORE];
