@@ -110,8 +110,29 @@ removed() {
 	[ ! -e "$(mnt C)/kept" ] || fail "what was removed is back"
 }
 
+# A removed file is remembered for whoever may not have heard of it: it says for
+# whom, and removing that member ends the wait.
+remembered() {
+	local out
+	echo x >"$(mnt A)/doomed"
+	synced A B C
+	stop C
+	rm "$(mnt A)/doomed"
+	until_true 30 eval "[ ! -e '$(mnt B)/doomed' ]"
+	until_true 60 eval "ctl A why /doomed 2>/dev/null |
+		grep -q 'kept until these members have heard of it: C$'"
+	until_true 60 eval "ctl A status | grep -q 'kept for C'"
+	start C
+	synced A B C
+	until_true 60 eval "ctl A why /doomed |
+		grep -q 'every member has heard of it'"
+	out=$(ctl A why /never-was 2>&1) && fail "$out"
+	true
+}
+
 try identity/restored restored
 try identity/restored_unnoticed restored_unnoticed
 try identity/copied copied
+try identity/remembered remembered
 try identity/removed removed
 finish

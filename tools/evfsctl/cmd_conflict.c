@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "meta/facts.h"
+#include "meta/history.h"
 #include "meta/members.h"
 #include "meta/view.h"
 #include "tools/evfsctl/evfsctl.h"
@@ -142,6 +144,76 @@ static int dir_of(struct evfs_meta *meta, const char *path, evfs_ino *ret,
 	return rc;
 }
 
+struct removed {
+	bool found;
+	evfs_ino ino;
+};
+
+static int removed_cb(void *arg, const struct evfs_past *past)
+{
+	struct removed *removed = arg;
+
+	removed->found = past->deleted;
+	removed->ino = past->ino;
+	return removed->found; /* the newest comes first */
+}
+
+/* The members that may not have heard of what became of the object. */
+static int put_waited_for(struct evfs_meta *meta,
+			  const struct evfs_object *object,
+			  struct evfs_buf *out, struct evfs_err *err)
+{
+	evfs_cleanup_free struct evfs_member *members = NULL;
+	const char *before = "removed; its record is kept until these members "
+			     "have heard of it: ";
+	size_t n = 0, start = out->len;
+	int rc = evfs_members_list(meta, false, &members, &n, err);
+
+	for (size_t i = 0; i < n && !rc; i++) {
+		struct evfs_context context = { 0 };
+
+		if (members[i].node == evfs_meta_node(meta))
+			continue;
+		rc = evfs_members_report(meta, members[i].node, &context, err);
+		if (!rc && !evfs_object_log_covered(object, &context)) {
+			rc = evfs_buf_printf(out, "%s%s", before,
+					     members[i].name);
+			before = ", ";
+		}
+		evfs_context_fini(&context);
+	}
+	if (!rc)
+		rc = out->len > start ?
+			     evfs_buf_put_u8(out, '\n') :
+			     evfs_buf_printf(out, "removed; every member has "
+						  "heard of it\n");
+	return rc;
+}
+
+/* A file that history knows: is anybody's ignorance of its removal waited for? */
+static int why_removed(struct evfs_meta *meta, const char *path,
+		       struct evfs_buf *out, struct evfs_err *err)
+{
+	const struct evfs_object *object = NULL;
+	struct removed removed = { 0 };
+	struct evfs_err none = { 0 };
+	int rc = evfs_history_log(meta, path, removed_cb, &removed, &none);
+
+	if (rc < 0 || !removed.found)
+		return EVFS_ENOTFOUND; /* err says so already */
+	rc = evfs_facts_get(evfs_meta_facts(meta), removed.ino, &object, err);
+	if (rc)
+		return rc;
+	if (!object)
+		return evfs_buf_printf(out, "removed; every member has heard "
+					    "of it, and nothing but history is "
+					    "left\n");
+	if (evfs_object_is_live(object))
+		return evfs_buf_printf(out, "removed; the file lives by "
+					    "another name\n");
+	return put_waited_for(meta, object, out, err);
+}
+
 static int why(struct evfs_meta *meta, const char *path, struct evfs_buf *out,
 	       struct evfs_err *err)
 {
@@ -149,6 +221,8 @@ static int why(struct evfs_meta *meta, const char *path, struct evfs_buf *out,
 	evfs_ino dir;
 	int rc = evfs_view_path(meta, path, &entry, err);
 
+	if (rc == EVFS_ENOTFOUND)
+		return why_removed(meta, path, out, err);
 	if (!rc)
 		rc = dir_of(meta, path, &dir, err);
 	if (!rc)
