@@ -181,6 +181,47 @@ struct absent {
 	struct evfs_err *err;
 };
 
+/* Is nothing left of a file but a name that somebody asserted here? */
+static bool is_emptied(const struct evfs_object *mine,
+		       const struct evfs_object *joined)
+{
+	size_t i;
+
+	if (mine->n_versions == 0 || joined->n_versions > 0)
+		return false;
+	for (i = 0; i < joined->n_links; i++)
+		if (joined->links[i].alive.n > 0)
+			return true;
+	return false;
+}
+
+/* A file was removed there and forgotten, and here it was renamed or linked by
+ * somebody who had not heard of that: which beats the removal. The dead object
+ * would have brought its versions along. So they are asserted as well. */
+static int keep_versions(struct absent *absent, const struct evfs_object *mine,
+			 struct evfs_object *joined)
+{
+	struct evfs_version kept;
+	evfs_dot base, dot;
+	size_t i;
+	int rc = evfs_meta_begin_write(absent->meta, absent->err);
+
+	for (i = 0; i < mine->n_versions && rc == 0; i++) {
+		rc = evfs_meta_next_dot(absent->meta, &dot, absent->err);
+		if (rc != 0)
+			break;
+		kept = mine->versions[i];
+		base = kept.dot;
+		kept.dot = dot;
+		kept.bases = (struct evfs_dots){ .items = &base, .n = 1 };
+		if (evfs_object_put_version(joined, &kept) != 0 ||
+		    evfs_object_log_raise(joined, dot) != 0)
+			rc = evfs_err_set(absent->err, EVFS_ENOMEM,
+					  "audit: out of memory");
+	}
+	return rc;
+}
+
 static int absent_join(struct absent *absent, evfs_ino ino)
 {
 	const struct evfs_object *mine = NULL;
@@ -191,8 +232,12 @@ static int absent_join(struct absent *absent, evfs_ino ino)
 		return rc;
 	rc = evfs_merge(mine, &absent->meta->store->context, NULL,
 			absent->snap, &joined, absent->err);
-	if (rc != 0)
+	if (rc == 0 && is_emptied(mine, joined))
+		rc = keep_versions(absent, mine, joined);
+	if (rc != 0) {
+		evfs_object_free(joined);
 		return rc;
+	}
 	if (evfs_object_equal(mine, joined))
 		evfs_object_free(joined);
 	else

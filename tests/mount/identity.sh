@@ -86,16 +86,32 @@ with sqlite3.connect(sys.argv[1]) as db:
 	same_trees A B C
 }
 
-# Removed, told, kept out; later it joins again with what it made alone.
+# Removed, told, kept out; later, when nobody remembers any more what was removed
+# meanwhile, it joins again with what it made alone. Nothing of what was removed
+# comes back, but what it has changed or filled.
 removed() {
-	local token
+	local token a=$(mnt A) c=$(mnt C) name
+	mkdir "$a/empty" "$a/filled"
+	for name in kept touched edited moved empty/1 filled/1; do
+		echo "$name" >"$a/$name"
+	done
+	synced A B C
 	ctl A peer remove C || fail "remove"
 	until_true 60 eval "ctl C status | grep -q 'removed from the volume'"
 	synced A B
 	echo alone >"$(mnt C)/made-outside"
 	echo beside >"$(mnt A)/made-inside"
-	rm "$(mnt A)/kept"
+	echo edited-outside >"$c/edited"
+	chmod 600 "$c/touched"
+	mv "$c/moved" "$c/moved-outside"
+	echo 2 >"$c/filled/2"
+	rm -r "$a/kept" "$a/touched" "$a/edited" "$a/moved" "$a/empty" \
+		"$a/filled"
 	synced A B
+	for name in kept touched edited moved filled/1; do
+		until_true 60 eval "ctl A why /$name | grep -q 'but history'"
+		until_true 60 eval "ctl B why /$name | grep -q 'but history'"
+	done
 	[ ! -e "$(mnt A)/made-outside" ] || fail "it is not fenced"
 	[ ! -e "$(mnt C)/made-inside" ] || fail "it is still told"
 	stop C
@@ -107,7 +123,13 @@ removed() {
 	same_trees A B C
 	equal outside "$(cat "$(mnt A)/made-outside")" alone
 	equal inside "$(cat "$(mnt C)/made-inside")" beside
-	[ ! -e "$(mnt C)/kept" ] || fail "what was removed is back"
+	equal edited "$(cat "$a/edited")" edited-outside
+	equal moved "$(cat "$a/moved-outside")" moved
+	equal filled "$(ls "$a/filled")" 2
+	for name in kept touched moved empty; do
+		[ ! -e "$c/$name" ] || fail "$name was removed, and is back"
+	done
+	same_dumps A B C
 }
 
 # A removed file is remembered for whoever may not have heard of it: it says for
