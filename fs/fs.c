@@ -31,6 +31,7 @@ static int init_locks(struct evfs_fs *fs, struct evfs_err *err)
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	ok = pthread_mutex_init(&fs->dirty_lock, NULL) == 0 &&
+	     pthread_mutex_init(&fs->streams_lock, NULL) == 0 &&
 	     pthread_mutex_init(&fs->sealer_lock, NULL) == 0 &&
 	     pthread_cond_init(&fs->sealer_wake, &attr) == 0;
 	(void)pthread_condattr_destroy(&attr);
@@ -223,6 +224,7 @@ void evfs_fs_free(struct evfs_fs *fs)
 		(void)close(fs->exit_fd);
 	(void)pthread_cond_destroy(&fs->sealer_wake);
 	(void)pthread_mutex_destroy(&fs->sealer_lock);
+	(void)pthread_mutex_destroy(&fs->streams_lock);
 	(void)pthread_mutex_destroy(&fs->dirty_lock);
 	evfs_free(fs->mountpoint);
 	evfs_free(fs->store);

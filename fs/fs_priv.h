@@ -25,6 +25,7 @@
 #define EVFS_FS_FOREVER 1e9
 
 struct evfs_notify;
+struct evfs_stream;
 
 struct evfs_fs {
 	struct evfs_meta *meta;         /* borrowed */
@@ -45,6 +46,8 @@ struct evfs_fs {
 	struct evfs_fresh fresh;        /* files just compared with others */
 	unsigned write_quorum, read_quorum; /* of this mount, or 0 */
 	struct evfs_notify *notify;     /* owned: the notify thread */
+	pthread_mutex_t streams_lock;   /* leaf: the list below */
+	struct evfs_stream *streams;    /* open directories (fs/ops_dir.c) */
 	pthread_mutex_t dirty_lock;     /* leaf: the list below and the `pub`
 	                                 * part of file nodes */
 	struct evfs_node *dirty_head;   /* files written and not sealed */

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "fs/fs_priv.h"
+#include "fs/ops.h"
 #include "meta/facts.h"
 
 /* linux/fuse.h, protocol 7.44: libfuse 3.14 does not know it yet. */
@@ -220,6 +221,8 @@ static void tell_entry(struct evfs_fs *fs, const struct evfs_change *change,
 	nodes_of_dir(fs, change->dir, &here);
 	evfs_meta_unlock(fs->meta);
 	for (size_t i = 0; i < here.n; i++) {
+		evfs_op_name_gone(fs, here.items[i], change->name,
+				  change->name_len);
 		forget_entry(fs, here.items[i], change->name,
 			     change->name_len);
 		ids_add(dirs, here.items[i]);

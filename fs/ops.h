@@ -50,6 +50,11 @@ void evfs_op_releasedir(fuse_req_t req, fuse_ino_t ino,
 void evfs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		      struct fuse_file_info *fi);
 
+/* This name vanished from the directory of this node id: whoever has it open may
+ * go on from there. Any lock but leaves held. */
+void evfs_op_name_gone(struct evfs_fs *fs, uint64_t dir, const char *name,
+		       size_t len);
+
 /* ops_file.c */
 void evfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void evfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,

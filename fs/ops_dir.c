@@ -3,7 +3,9 @@
  * what comes after the last name that was handed out, so entries that come and
  * go meanwhile disturb nobody, and no request holds the meta lock for more
  * than one reply's worth. The kernel's offsets are hashes of names; the names
- * handed out are remembered, for those who seek. */
+ * handed out are remembered, for those who seek; and names that vanish while a
+ * directory is open, for the kernel shares what it caches of a listing: it may
+ * go on from a name that it had through another handle. */
 #include <string.h>
 #include <sys/stat.h>
 
@@ -19,22 +21,26 @@
 
 struct handed {
 	uint64_t cookie;
-	const char *name; /* in the stream's arena */
+	const char *name; /* in the stream's arena; no NUL */
 	size_t len;
 };
 
 /* An open directory. */
-struct stream {
+struct evfs_stream {
 	struct evfs_node *node;    /* pinned */
 	pthread_mutex_t lock;      /* all below */
 	struct handed *handed;     /* owned: in order */
 	size_t n, cap;
 	struct evfs_arena names;   /* of handed */
+	struct evfs_stream *next, *prev; /* in the list; its lock, as below */
+	struct handed *gone;       /* owned: vanished since it was opened */
+	size_t n_gone, gone_cap;
+	struct evfs_arena gone_names; /* of gone */
 };
 
-static struct stream *stream_of(const struct fuse_file_info *fi)
+static struct evfs_stream *stream_of(const struct fuse_file_info *fi)
 {
-	return (struct stream *)(uintptr_t)fi->fh; /* NOLINT */
+	return (struct evfs_stream *)(uintptr_t)fi->fh; /* NOLINT */
 }
 
 /* Never one of the two above, never negative. */
@@ -49,8 +55,40 @@ static uint64_t cookie_of(const char *name, size_t len)
 	return x < 16 ? x + 16 : x;
 }
 
-static void stream_free(struct evfs_fs *fs, struct stream *stream)
+/* Is it the only one of its directory? */
+static bool stream_link(struct evfs_fs *fs, struct evfs_stream *stream)
 {
+	bool alone = true;
+
+	(void)pthread_mutex_lock(&fs->streams_lock);
+	for (const struct evfs_stream *other = fs->streams; other && alone;
+	     other = other->next)
+		alone = other->node->id != stream->node->id;
+	stream->next = fs->streams;
+	if (stream->next)
+		stream->next->prev = stream;
+	fs->streams = stream;
+	(void)pthread_mutex_unlock(&fs->streams_lock);
+	return alone;
+}
+
+static void stream_unlink(struct evfs_fs *fs, struct evfs_stream *stream)
+{
+	(void)pthread_mutex_lock(&fs->streams_lock);
+	if (stream->prev)
+		stream->prev->next = stream->next;
+	else
+		fs->streams = stream->next;
+	if (stream->next)
+		stream->next->prev = stream->prev;
+	(void)pthread_mutex_unlock(&fs->streams_lock);
+}
+
+static void stream_free(struct evfs_fs *fs, struct evfs_stream *stream)
+{
+	stream_unlink(fs, stream);
+	evfs_arena_fini(&stream->gone_names);
+	evfs_free(stream->gone);
 	evfs_node_unpin(fs, stream->node);
 	(void)pthread_mutex_destroy(&stream->lock);
 	evfs_arena_fini(&stream->names);
@@ -63,7 +101,7 @@ void evfs_op_opendir(fuse_req_t req, fuse_ino_t ino,
 {
 	struct evfs_fs *fs = evfs_fs_of(req);
 	struct evfs_node *node = evfs_node_pin(fs, ino);
-	struct stream *stream;
+	struct evfs_stream *stream;
 
 	if (!node) {
 		evfs_reply_stale(req);
@@ -82,8 +120,11 @@ void evfs_op_opendir(fuse_req_t req, fuse_ino_t ino,
 		return;
 	}
 	stream->node = node;
+	/* In the middle of a directory the kernel would go on in what another
+	 * handle has put into its cache meanwhile, from before this one was
+	 * opened: entries would be missing. */
+	fi->cache_readdir = stream_link(fs, stream);
 	fi->fh = (uintptr_t)stream;
-	fi->cache_readdir = 1;
 	fi->keep_cache = 1;
 	if (fuse_reply_open(req, fi) != 0)
 		stream_free(fs, stream);
@@ -121,12 +162,37 @@ void evfs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 	evfs_reply(req, rc, &err);
 }
 
+/* Without memory a reader that went on from there finds the end. */
+static void note_gone(struct evfs_stream *stream, const char *name, size_t len)
+{
+	void *items = stream->gone;
+	char *copy = evfs_arena_memdup(&stream->gone_names, name, len);
+
+	if (!copy || evfs_grow(&items, stream->n_gone, &stream->gone_cap,
+			       sizeof(*stream->gone)) != 0)
+		return;
+	stream->gone = items;
+	stream->gone[stream->n_gone++] =
+		(struct handed){ cookie_of(name, len), copy, len };
+}
+
+void evfs_op_name_gone(struct evfs_fs *fs, uint64_t dir, const char *name,
+		       size_t len)
+{
+	(void)pthread_mutex_lock(&fs->streams_lock);
+	for (struct evfs_stream *stream = fs->streams; stream;
+	     stream = stream->next)
+		if (stream->node->id == dir)
+			note_gone(stream, name, len);
+	(void)pthread_mutex_unlock(&fs->streams_lock);
+}
+
 /* ---- one request ---- */
 
 struct listing {
 	fuse_req_t req;
 	struct evfs_fs *fs;
-	struct stream *stream;
+	struct evfs_stream *stream;
 	bool plus;
 	char *buf;         /* the reply */
 	size_t size, used;
@@ -142,12 +208,12 @@ struct listing {
 static void note_handed(struct listing *list, uint64_t cookie,
 			const struct evfs_entry *entry)
 {
-	struct stream *stream = list->stream;
+	struct evfs_stream *stream = list->stream;
 	void *items = stream->handed;
 	char *name;
 
 	name = evfs_arena_memdup(&stream->names, entry->name,
-				 entry->name_len + 1);
+				 entry->name_len);
 	if (!name || evfs_grow(&items, stream->n, &stream->cap,
 			       sizeof(*stream->handed)) != 0) {
 		list->rc = EVFS_ENOMEM;
@@ -236,27 +302,46 @@ static int find_cb(void *arg, struct evfs_entry *entry)
 	return 1;
 }
 
-/* Meta and stream locked. Finds the name of an offset: mostly the last one
- * that was handed out. */
+/* Finds the name of an offset, the latest first: mostly it is the last one that
+ * was handed out. */
+static bool find_handed(struct listing *list, const struct handed *items,
+			size_t n, uint64_t offset)
+{
+	for (size_t i = n; i > 0; i--) {
+		if (items[i - 1].cookie != offset)
+			continue;
+		memcpy(list->after, items[i - 1].name, items[i - 1].len);
+		list->after_len = items[i - 1].len;
+		list->after[list->after_len] = '\0';
+		return true;
+	}
+	return false;
+}
+
+static bool find_gone(struct listing *list, uint64_t offset)
+{
+	const struct evfs_stream *stream = list->stream;
+	bool found;
+
+	(void)pthread_mutex_lock(&list->fs->streams_lock);
+	found = find_handed(list, stream->gone, stream->n_gone, offset);
+	(void)pthread_mutex_unlock(&list->fs->streams_lock);
+	return found;
+}
+
+/* Meta and stream locked. */
 static int find_offset(struct listing *list, uint64_t offset,
 		       struct evfs_err *err)
 {
-	struct stream *stream = list->stream;
+	struct evfs_stream *stream = list->stream;
 
 	list->found = true;
 	list->after_len = 0;
-	if (offset <= COOKIE_DOTDOT)
+	if (offset <= COOKIE_DOTDOT ||
+	    find_handed(list, stream->handed, stream->n, offset) ||
+	    find_gone(list, offset))
 		return 0;
-	for (size_t i = stream->n; i > 0; i--) {
-		const struct handed *handed = &stream->handed[i - 1];
-
-		if (handed->cookie != offset)
-			continue;
-		memcpy(list->after, handed->name, handed->len + 1);
-		list->after_len = handed->len;
-		return 0;
-	}
-	/* Another handle's: the kernel shares what it caches of a listing. */
+	/* Another handle's, and still there. */
 	list->found = false;
 	list->find = offset;
 	return evfs_view_list(list->fs->meta, stream->node->key, NULL, 0,
@@ -279,7 +364,7 @@ static void add_dots(struct listing *list, uint64_t offset)
 static int list_locked(struct listing *list, uint64_t offset,
 		       struct evfs_err *err)
 {
-	struct stream *stream = list->stream;
+	struct evfs_stream *stream = list->stream;
 	int rc;
 
 	if (offset == 0) { /* from the start: what was seen is history */

@@ -103,8 +103,10 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 		rc = evfs_tree_rmdir(fs->meta, node->key, name, len, &err);
 	else
 		rc = evfs_tree_unlink(fs->meta, node->key, name, len, &err);
-	if (rc == 0)
+	if (rc == 0) {
 		evfs_ripple_after(fs, node->key, name, len, &ripple);
+		evfs_op_name_gone(fs, node->id, name, len);
+	}
 	evfs_meta_unlock(fs->meta);
 	evfs_node_unpin(fs, node);
 	evfs_reply(req, rc, &err);
@@ -148,6 +150,7 @@ static int rename_step(void *arg, struct evfs_err *err)
 	evfs_ripple_after(r->fs, r->from->key, r->name, r->len, &ripple);
 	evfs_ripple_after(r->fs, r->to->key, r->new_name, r->new_len,
 			  &ripple);
+	evfs_op_name_gone(r->fs, r->from->id, r->name, r->len);
 	return 0;
 }
 
