@@ -24,6 +24,7 @@ struct seal {
 	struct evfs_content_ref ref;   /* the version to be */
 	int (*step)(void *arg, struct evfs_err *err); /* or NULL */
 	void *arg;                     /* its argument */
+	bool orphan;                   /* removed while it was prepared */
 	bool sealed;                   /* that part is done */
 };
 
@@ -103,7 +104,9 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	if (seal->put)
 		rc = evfs_content_commit(fs->content, evfs_steal(seal->put),
 					 err);
-	if (rc != 0 || file->handle.orphan)
+	/* No version will have these bytes: only the working copy has. */
+	seal->orphan = file->handle.orphan;
+	if (rc != 0 || seal->orphan)
 		return rc;
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	seal->ref.mtime_s = file->mtime_s;
@@ -140,7 +143,7 @@ static int seal_locked(struct seal *seal, bool dirty, struct evfs_err *err)
 		evfs_meta_lock(fs->meta);
 	if (dirty)
 		rc = commit_version(seal, err);
-	seal->sealed = rc == 0 && dirty;
+	seal->sealed = rc == 0 && dirty && !seal->orphan;
 	if (dirty && rc != 0)
 		evfs_file_forget_time(fs, seal->node);
 	if (rc == 0 && seal->step)
