@@ -12,26 +12,91 @@ posix=$EVFS_BIN/tests/posix
 SEED=${SEED:-$RANDOM}
 LONG=${LONG:-1}
 
-evfsctl init "$(store A)" --name A >/dev/null || fail init
-ctl_options=
-[ "$(id -u)" != 0 ] || ctl_options="-o allow_other"
-start A $ctl_options
+options=
+[ "$(id -u)" != 0 ] || options="-o allow_other"
+new_world A B
 m=$(mnt A)
+backing 512
 
-again() {
-	stop A && start A $ctl_options
+again() { # what is on disk, seen by another daemon
+	stop A && start A $options
+}
+
+# All that stat(2) tells, but the times of reading and the sizes of directories
+tree() { # DIR
+	(cd "$1" && find . -printf '%P %y %m %U:%G %n %l %T@ %i\n' | sort)
+}
+
+compare() {
+	local i
+	for i in $(seq "$LONG"); do
+		rm -rf "$WORLD/backing/compare" "$m/compare"
+		mkdir "$WORLD/backing/compare" "$m/compare"
+		"$posix/compare" -s $((SEED + i)) -n 6000 \
+			"$WORLD/backing/compare" "$m/compare" ||
+			fail "seed $((SEED + i))"
+	done
+	tree "$m/compare" >"$WORLD/before"
+	again
+	"$posix/compare" -w "$WORLD/backing/compare" "$m/compare" ||
+		fail "after a new mount: seed $((SEED + i))"
+	tree "$m/compare" | diff "$WORLD/before" - | head -n 10 | grep . &&
+		fail "a new mount shows something else: seed $((SEED + i))"
+	return 0
+}
+
+data() { # sealed every second while it is written
+	local i seeds
+	seeds=$(seq $((SEED + 1)) $((SEED + 3 * LONG)))
+	evfsctl -s "$(store A)" config set seal_interval 1s
+	for i in $seeds; do
+		"$posix/data" -s "$i" -n 2000 -m $((65536 << i % 8)) \
+			-k "$WORLD/model.$i" "$m" || fail "seed $i"
+	done
+	again
+	for i in $seeds; do
+		cmp "$WORLD/model.$i" "$m/data.$i" ||
+			fail "after a new mount: seed $i"
+		rm "$WORLD/model.$i" "$m/data.$i"
+	done
+	evfsctl -s "$(store A)" config set seal_interval 30s
 }
 
 streams() {
+	local i
 	mkdir "$m/streams"
 	for i in $(seq "$LONG"); do
-		"$posix/streams" -s $((SEED + i)) -n 2000 -e 5000 "$m/streams" ||
+		"$posix/streams" -s $((SEED + i)) -n 2000 \
+			-e $((LONG > 1 ? 100000 : 5000)) "$m/streams" ||
 			fail "seed $((SEED + i))"
 	done
 }
 
+stress() {
+	local i
+	for i in $(seq "$LONG"); do
+		rm -rf "$m/stress"
+		mkdir "$m/stress"
+		"$posix/stress" -s $((SEED + i)) -n 2000 -p 6 "$m/stress" ||
+			fail "seed $((SEED + i))"
+	done
+	again
+	"$posix/stress" -c -s $((SEED + i)) -n 2000 -p 6 "$m/stress" ||
+		fail "after a new mount: seed $((SEED + i))"
+	evfsctl -s "$(store A)" verify >"$WORLD/verify" 2>&1 ||
+		fail "verify: $(tail -n 3 "$WORLD/verify")"
+	synced A B
+	"$posix/stress" -c -s $((SEED + i)) -n 2000 -p 6 "$(mnt B)/stress" ||
+		fail "on the other replica: seed $((SEED + i))"
+	same_trees A B
+	same_dumps A B
+	[ -z "$(ls "$(store A)/work")" ] || fail "working copies are left"
+	[ "$(evfsctl -s "$(store A)" conflicts --json | tr -d ' \n')" != "" ] ||
+		fail conflicts
+}
+
 say "seed $SEED"
-for t in streams; do
+for t in compare data streams stress; do
 	try "exercise/$t" "$t"
 done
 finish
