@@ -18,6 +18,7 @@
 
 #define COOKIE_DOT 1
 #define COOKIE_DOTDOT 2
+#define GONE_MAX 65536 /* names that vanished, of one open directory */
 
 struct handed {
 	uint64_t cookie;
@@ -162,12 +163,18 @@ void evfs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 	evfs_reply(req, rc, &err);
 }
 
-/* Without memory a reader that went on from there finds the end. */
+/* Without memory a reader that went on from there finds the end; nor is more
+ * remembered than one who holds a directory for years can cost. */
 static void note_gone(struct evfs_stream *stream, const char *name, size_t len)
 {
 	void *items = stream->gone;
-	char *copy = evfs_arena_memdup(&stream->gone_names, name, len);
+	char *copy;
 
+	if (stream->n_gone >= GONE_MAX) {
+		evfs_arena_fini(&stream->gone_names);
+		stream->n_gone = 0;
+	}
+	copy = evfs_arena_memdup(&stream->gone_names, name, len);
 	if (!copy || evfs_grow(&items, stream->n_gone, &stream->gone_cap,
 			       sizeof(*stream->gone)) != 0)
 		return;
