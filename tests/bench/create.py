@@ -11,12 +11,10 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
-
-def run(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from places import Disk, run
 
 
 def cpu_s(pid):
@@ -59,17 +57,11 @@ def once(bin_dir, where, files):
 
 
 def on_fresh_disk(work):
-    top = tempfile.mkdtemp(prefix='evfs-bench.')
-    disk = top + '/disk'
-    os.mkdir(disk)
-    run('truncate', '-s', '4G', top + '/image')
-    run('mkfs.ext4', '-q', top + '/image')
-    run('mount', '-o', 'loop', top + '/image', disk)
+    disk = Disk(4)
     try:
-        return work(disk)
+        return work(disk.dir)
     finally:
-        run('umount', disk)
-        shutil.rmtree(top)
+        disk.close()
 
 
 def main():

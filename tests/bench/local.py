@@ -15,10 +15,11 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from places import BIN, Disk, Replica, make_tree, run, wait_until
+from places import Disk, Replica, make_tree, run, use, wait_until
 
+use(sys.argv[1])
 ROWS = sys.argv[2:] or ['files', 'big', 'fsync', 'tree']
-OPS = BIN + '/tests/bench/local_ops'
+OPS = os.path.abspath(sys.argv[1]) + '/tests/bench/local_ops'
 EXAMPLES = '/usr/share/doc/libfuse3-dev/examples'
 FILES = int(os.environ.get('BENCH_FILES', '5000'))
 MIB = int(os.environ.get('BENCH_MIB', '1024'))

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where benchmarks work: a fresh disk, replicas on it, a tree of files. The programs are those of the directory that is the
-benchmark's first argument."""
+"""Where benchmarks work: a fresh disk, replicas on it, a tree of files."""
 import json
 import os
 import random
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
-BIN = os.path.abspath(sys.argv[1])
-os.environ['PATH'] = BIN + ':' + os.environ['PATH']
-os.environ.pop('EVFS_STORE', None)
+
+def use(directory):
+    """The programs of this build from now on."""
+    os.environ['PATH'] = os.path.abspath(directory) + ':' + os.environ['PATH']
+    os.environ.pop('EVFS_STORE', None)
 
 
 def run(*command, **more):

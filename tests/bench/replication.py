@@ -15,8 +15,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from places import Disk, Replica, free_port, make_tree, run, wait_until
+from places import Disk, Replica, free_port, make_tree, run, use, wait_until
 
+use(sys.argv[1])
 ROWS = sys.argv[2:] or ['latency', 'tree', 'big', 'patch', 'rename', 'outage', 'handoff', 'memory']
 
 
