@@ -186,6 +186,17 @@ static int dump_attr(struct dump *dump, const struct evfs_attr *attr)
 	return rc != 0 ? rc : dump_end(dump);
 }
 
+/* What the context covers, a row says once more; and where an object was
+ * collected, and came back from a replica that had been away, its rows are
+ * those of then. */
+static bool dump_has_row(const struct dump *dump,
+			 const struct evfs_log_row *row)
+{
+	return dump->all ||
+	       row->counter > evfs_context_get(&dump->meta->store->context,
+					       row->actor);
+}
+
 static int dump_log(struct dump *dump, const struct evfs_object *object)
 {
 	size_t i;
@@ -193,6 +204,8 @@ static int dump_log(struct dump *dump, const struct evfs_object *object)
 	int rc = 0;
 
 	for (i = 0; i < object->n_log && rc == 0; i++) {
+		if (!dump_has_row(dump, &object->log[i]))
+			continue;
 		rc = dump_start(dump, "log");
 		if (rc == 0)
 			rc = dump_dot(dump, "dot",
