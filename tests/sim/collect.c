@@ -68,6 +68,11 @@ struct dead {
 	const struct evfs_context *context;
 	size_t facts;
 	size_t stay; /* objects */
+	size_t dirs; /* that are dead */
+	size_t hollow; /* files without content whose names are alive: its last
+			* version was removed by one, its name asserted by
+			* another. They stay, and so do dead directories that
+			* they are in (docs/CONSISTENCY.md, section 7) */
 };
 
 /* Has it changes of a member that is gone which no context covers? More of that
@@ -102,6 +107,9 @@ static int count_dead(void *arg, const struct evfs_object *object)
 	}
 	for (i = 0; i < object->n_links; i++)
 		alive |= object->links[i].alive.n > 0;
+	dead->dirs += !alive && object->kind == EVFS_KIND_DIR;
+	dead->hollow += alive && object->kind == EVFS_KIND_FILE &&
+			object->n_versions == 0;
 	/* dead directories may stand, for what is in them */
 	dead->facts += object->n_ties +
 		       (!alive && object->kind != EVFS_KIND_DIR);
@@ -123,6 +131,8 @@ static void check_collected(struct sim_replica *r)
 			     &err);
 	evfs_meta_unlock(r->meta);
 	sim_must(r->sim, rc, &err, "facts");
+	if (dead.hollow > 0)
+		dead.stay += dead.dirs;
 	if (dead.facts > 0 || stats.waiting > dead.stay)
 		sim_fail(r->sim, "P16 %zu dead facts on %s, %llu objects "
 				 "wait, though all have heard",
