@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "meta/content.h"
+#include "meta/facts.h"
 #include "tests/sim/sim.h"
 
 #define ENTRIES_MAX 512
@@ -220,11 +221,57 @@ static int op_make(struct sim_replica *r, struct tree *tree,
 				strlen(name), &what, &ino, &link, err);
 }
 
+#define OTHERS 16
+
+/* The versions of a file beside those that a handle has open. */
+struct others {
+	evfs_ino ino;
+	evfs_dot dots[OTHERS];
+	size_t n;
+};
+
+static const struct evfs_object *object_of(struct sim_replica *r, evfs_ino ino)
+{
+	const struct evfs_object *object = NULL;
+
+	if (evfs_facts_get(evfs_meta_facts(r->meta), ino, &object, NULL) < 0)
+		abort();
+	return object;
+}
+
+static void note_others(struct sim_replica *r, const struct evfs_handle *handle,
+			struct others *ret)
+{
+	const struct evfs_object *object = object_of(r, handle->ino);
+	const struct evfs_dots base = { handle->base, handle->n_base };
+	size_t i;
+
+	*ret = (struct others){ .ino = handle->ino };
+	for (i = 0; i < object->n_versions && ret->n < OTHERS; i++)
+		if (!evfs_dots_has(&base, object->versions[i].dot))
+			ret->dots[ret->n++] = object->versions[i].dot;
+}
+
+/* P3: a write replaces what its writer had open, and nothing beside it. The
+ * ledger would believe that the operation meant to end it. */
+static void check_others(struct sim_replica *r, const struct others *others)
+{
+	const struct evfs_object *object = object_of(r, others->ino);
+	size_t i;
+
+	for (i = 0; i < others->n; i++)
+		if (object == NULL ||
+		    evfs_object_find_version(object, others->dots[i]) == NULL)
+			sim_fail(r->sim, "P3 a write on %s took another "
+					 "content with it", r->name);
+}
+
 static int op_write(struct sim_replica *r, struct item *item,
 		    struct evfs_content_put *put, struct evfs_err *err)
 {
 	struct evfs_content_ref content;
 	struct evfs_handle handle = { 0 };
+	struct others others;
 	int rc;
 
 	commit_content(r, put, &content);
@@ -234,7 +281,10 @@ static int op_write(struct sim_replica *r, struct item *item,
 	rc = evfs_tree_open(r->meta, item->dir, &item->entry, &handle, err);
 	if (rc < 0)
 		return rc;
+	note_others(r, &handle, &others);
 	rc = evfs_tree_seal(r->meta, &handle, &content, err);
+	if (rc == 0)
+		check_others(r, &others);
 	evfs_tree_close(r->meta, &handle);
 	return rc;
 }
