@@ -213,6 +213,35 @@ int evfs_attr_node(struct evfs_fs *fs, struct evfs_node *node,
 	return 0;
 }
 
+/* By the link that it was found by, or, where that is gone, by another. */
+static int find_other(struct evfs_fs *fs, struct evfs_node *node,
+		      evfs_ino *ret_dir, struct evfs_entry *ret,
+		      struct evfs_err *err)
+{
+	const struct evfs_object *object = NULL;
+	int rc = evfs_view_find(fs->meta, node->key, &node->link, NULL, 0,
+				ret_dir, ret, err);
+
+	for (size_t i = 0; rc == EVFS_ENOTFOUND; i++) {
+		evfs_stamp link;
+		int rc_get = evfs_facts_get(fs->facts, node->key, &object,
+					    err);
+
+		if (rc_get != 0)
+			return rc_get;
+		if (!object || i == object->n_links)
+			break;
+		if (object->links[i].alive.n == 0)
+			continue;
+		link = object->links[i].id;
+		rc = evfs_view_find(fs->meta, node->key, &link, NULL, 0,
+				    ret_dir, ret, err);
+		if (rc == 0)
+			node->link = link;
+	}
+	return rc;
+}
+
 int evfs_attr_find(struct evfs_fs *fs, struct evfs_node *node,
 		   evfs_ino *ret_dir, struct evfs_entry *ret,
 		   struct evfs_err *err)
@@ -220,8 +249,7 @@ int evfs_attr_find(struct evfs_fs *fs, struct evfs_node *node,
 	const struct evfs_handle *handle;
 
 	if (!node->file)
-		return evfs_view_find(fs->meta, node->key, &node->link, NULL,
-				      0, ret_dir, ret, err);
+		return find_other(fs, node, ret_dir, ret, err);
 	handle = &node->file->handle;
 	return evfs_view_find(fs->meta, handle->ino, &handle->link,
 			      handle->base, handle->n_base, ret_dir, ret, err);

@@ -79,7 +79,8 @@ struct evfs_node {
 	evfs_ino key;              /* object: of a directory some member; of a
 	                            * file what its handle stands for (meta and
 	                            * table lock); NONE for virtual ones */
-	evfs_stamp link;           /* OTHER: the link it was found by */
+	evfs_stamp link;           /* OTHER: the link it was found by, or, when
+	                            * that went, another; meta lock */
 	evfs_ino parent;           /* where it was last found, and its name */
 	char *name;                /* there (owned; meta lock); NULL: root */
 	struct evfs_file *file;    /* FILE: owned */
