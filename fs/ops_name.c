@@ -8,8 +8,32 @@
 #include "fs/reply.h"
 #include "fs/ripple.h"
 #include "fs/seal.h"
+#include "meta/facts.h"
 
 /* ---- link ---- */
+
+/* Meta locked. What has no content has the time of its first link; that one may
+ * go before the others, so from the second on the time is written down. */
+static int keep_time(struct evfs_fs *fs, struct evfs_node *node,
+		     struct evfs_err *err)
+{
+	struct evfs_attr attr = { .kind = EVFS_ATTR_TIMES };
+	const struct evfs_object *object = NULL;
+	struct stat now;
+	int rc = evfs_facts_get(fs->facts, node->key, &object, err);
+
+	if (rc != 0 || !object ||
+	    evfs_object_find_attr(object, EVFS_ATTR_TIMES, NULL, 0))
+		return rc;
+	rc = evfs_attr_node(fs, node, &now, err);
+	if (rc != 0)
+		return rc;
+	attr.value.times.mtime_s = now.st_mtim.tv_sec;
+	attr.value.times.mtime_ns = (uint32_t)now.st_mtim.tv_nsec;
+	attr.value.times.atime_s = now.st_atim.tv_sec;
+	attr.value.times.atime_ns = (uint32_t)now.st_atim.tv_nsec;
+	return evfs_attr_set(fs, node, &attr, err);
+}
 
 /* Meta locked. */
 static int link_locked(struct evfs_fs *fs, struct evfs_node *node,
@@ -37,6 +61,8 @@ static int link_locked(struct evfs_fs *fs, struct evfs_node *node,
 		if (rc == 0)
 			rc = evfs_tree_link(fs->meta, from_dir, &entry,
 					    parent->key, name, len, err);
+		if (rc == 0)
+			rc = keep_time(fs, node, err);
 		evfs_entry_fini(&entry);
 	}
 	if (rc != 0)
