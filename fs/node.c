@@ -157,6 +157,21 @@ static struct evfs_node *node_new(enum evfs_node_type type,
 	return node;
 }
 
+static void held_cb(void *arg, struct evfs_node *node)
+{
+	if (!node->file)
+		*(bool *)arg = true;
+}
+
+/* Has the kernel it? What it may still ask about must not be collected. */
+static bool is_held(void *arg, evfs_ino ino)
+{
+	bool held = false;
+
+	evfs_nodes_each_of(arg, ino, held_cb, &held);
+	return held;
+}
+
 int evfs_nodes_init(struct evfs_fs *fs, struct evfs_err *err)
 {
 	struct evfs_nodes *nodes = &fs->nodes;
@@ -176,6 +191,9 @@ int evfs_nodes_init(struct evfs_fs *fs, struct evfs_err *err)
 	}
 	root->nlookup = 1;
 	table_add(nodes, root);
+	evfs_meta_lock(fs->meta);
+	evfs_tree_set_holder(fs->meta, is_held, fs);
+	evfs_meta_unlock(fs->meta);
 	return 0;
 }
 
@@ -186,6 +204,7 @@ void evfs_nodes_fini(struct evfs_fs *fs)
 	if (!nodes->by_id)
 		return;
 	evfs_meta_lock(fs->meta);
+	evfs_tree_set_holder(fs->meta, NULL, NULL);
 	for (size_t i = 0; i <= nodes->mask; i++)
 		for (struct evfs_node *node = nodes->by_id[i]; node;
 		     node = node->id_next)

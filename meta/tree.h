@@ -69,6 +69,11 @@ void evfs_tree_close(struct evfs_meta *meta, struct evfs_handle *handle);
 /* Is a handle of this object registered? Then garbage collection leaves the
  * object and its dead links alone, for a write may bring them back. */
 bool evfs_tree_is_open(struct evfs_meta *meta, evfs_ino ino);
+/* Who else is to be asked that: for what has no handles (a removed directory
+ * that somebody is in, a removed FIFO that is open). Called with meta locked.
+ * held NULL: nobody. */
+void evfs_tree_set_holder(struct evfs_meta *meta,
+			  bool (*held)(void *arg, evfs_ino ino), void *arg);
 
 /* For meta/life_renew.c: dots were replaced, and registered handles follow. */
 void evfs_tree_renew(struct evfs_meta *meta,

@@ -134,7 +134,17 @@ struct evfs_handle *evfs_handle_next(const struct evfs_handle *handle)
 
 bool evfs_tree_is_open(struct evfs_meta *meta, evfs_ino ino)
 {
-	return evfs_handle_first(meta, ino) != NULL;
+	const struct evfs_tree_state *state = meta->tree;
+
+	return evfs_handle_first(meta, ino) != NULL ||
+	       (state->held != NULL && state->held(state->held_arg, ino));
+}
+
+void evfs_tree_set_holder(struct evfs_meta *meta,
+			  bool (*held)(void *arg, evfs_ino ino), void *arg)
+{
+	meta->tree->held = held;
+	meta->tree->held_arg = arg;
 }
 
 /* ---- opening ---- */

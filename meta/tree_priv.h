@@ -31,6 +31,8 @@ struct evfs_tree_state {
 	size_t n_buckets;             /* a power of two */
 	size_t n_handles;             /* registered */
 	enum evfs_feed_origin origin; /* of operations from now on */
+	bool (*held)(void *arg, evfs_ino ino); /* evfs_tree_set_holder() */
+	void *held_arg;               /* its argument */
 };
 
 /* The handles of one object. Take next before the handle gets another ino. */
