@@ -94,13 +94,25 @@ static int remove_cb(const char *path, const struct stat *st, int type,
 	return remove(path);
 }
 
+static int open_cb(const char *path, const struct stat *st, int type,
+		   struct FTW *ftw)
+{
+	(void)ftw;
+	(void)type;
+	if (S_ISDIR(st->st_mode))
+		(void)chmod(path, 0700);
+	return 0;
+}
+
 void scene_remove(const char *path)
 {
 	if (unlink(path) == 0 || errno == ENOENT || errno == ENOTDIR)
 		return;
 	if (rmdir(path) == 0)
 		return;
-	(void)chmod(path, 0700);
+	/* Level by level, where an ordinary user took his own rights away. */
+	for (int i = 0; getuid() != 0 && i < 4; i++)
+		(void)nftw(path, open_cb, 8, FTW_PHYS);
 	if (nftw(path, remove_cb, 8, FTW_DEPTH | FTW_PHYS) != 0)
 		scene_broken("remove", path);
 }

@@ -163,7 +163,6 @@ static void use_names(void)
 {
 	const char *a = some_path(), *b = some_path();
 	char value[16];
-	struct stat st;
 	DIR *dir;
 
 	switch (chance(14)) {
@@ -178,9 +177,7 @@ static void use_names(void)
 	case 8: check(renameat2(AT_FDCWD, a, AT_FDCWD, b, 1 + !chance(2)),
 		      "renameat2", a); break;
 	case 9: check(truncate(a, (off_t)chance(100000)), "truncate", a); break;
-	case 10: check(chmod(a, 0600 + (mode_t)chance(0177)), "chmod", a);
-		 if (stat(a, &st) == 0 && S_ISDIR(st.st_mode))
-			check(chmod(a, 0755), "chmod", a);
+	case 10: check(chmod(a, 0700 + (mode_t)chance(0100)), "chmod", a);
 		 break;
 	case 11: check(lsetxattr(a, "user.k", b, strlen(b), 0), "setxattr", a);
 		 check(lgetxattr(a, "user.k", value, 0), "getxattr", a);
