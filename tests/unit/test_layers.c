@@ -66,6 +66,25 @@ START_TEST(held_by_whoever)
 }
 END_TEST
 
+START_TEST(held_when_on_disk)
+{
+	uint64_t end_ns;
+
+	on(2);
+	create(0, "f", 100, 1);
+	commit(&nodes[0]);
+	ask(0, EVFS_QUESTION_HELD, ino_of(0, "f"), 1, 60000);
+	/* it arrives, but nobody commits */
+	end_ns = evfs_loop_now(loop) + 3 * SECOND;
+	while (evfs_loop_step(loop, end_ns))
+		;
+	ck_assert(has_file(1, "f", 100, 1));
+	ck_assert_uint_eq(nodes[0].answer.id, 0);
+	commit(&nodes[1]);
+	ck_assert_int_eq(answer(0), 0);
+}
+END_TEST
+
 START_TEST(not_held)
 {
 	uint64_t asked_ns;
@@ -497,6 +516,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, slow_setup, teardown);
 	tcase_add_test(tc, held);
 	tcase_add_test(tc, held_by_whoever);
+	tcase_add_test(tc, held_when_on_disk);
 	tcase_add_test(tc, not_held);
 	tcase_add_test(tc, held_after_return);
 	tcase_add_test(tc, ends_with_pause);
