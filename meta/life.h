@@ -66,13 +66,18 @@ int evfs_life_renew(struct evfs_meta *meta, uint32_t epoch,
 
 /* A store that was removed from its volume joins it again: with another key,
  * and so as another replica, that holds all that the removed one held. Audits
- * are due with every member. `what`: as for a new store, path not looked at.
+ * are due with every member, in both directions. `what`: as for a new store, path not looked at.
  * Only without a daemon; close the store after it. */
 int evfs_life_rejoin(struct evfs_meta *meta, const struct evfs_meta_new *what,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
 /* ---- audits ---- */
 
+/* Do the audits that are due belong to a replica that joins again? Then they
+ * are done in both directions: it may have forgotten removals that the others
+ * have not heard of. */
+int evfs_life_is_rejoining(struct evfs_meta *meta, bool *ret,
+			   struct evfs_err *err) EVFS_MUST_USE;
 /* Is an audit with this member due? */
 int evfs_life_is_due(struct evfs_meta *meta, uint64_t node, bool *ret,
 		     struct evfs_err *err) EVFS_MUST_USE;

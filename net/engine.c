@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "meta/config.h"
+#include "meta/life.h"
 #include "net/engine_priv.h"
 
 /* ---- what is durable here ---- */
@@ -65,7 +66,12 @@ int evfs_engine_refresh(struct evfs_engine *engine, struct evfs_err *err)
 	evfs_meta_lock(engine->meta);
 	evfs_content_get_stats(engine->content, &stats);
 	engine->recalling = evfs_meta_has_amnesia(engine->meta);
+	r = evfs_life_is_rejoining(engine->meta, &engine->rejoining, err);
 	evfs_meta_unlock(engine->meta);
+	if (r < 0) {
+		evfs_context_fini(&context);
+		return r;
+	}
 	if (!evfs_context_equal(&context, &engine->durable) ||
 	    !evfs_hash_equal(&root, &engine->root) ||
 	    stats.wanted != engine->wanted ||

@@ -142,6 +142,7 @@ struct evfs_engine {
 	struct evfs_session *sessions;
 	bool paused;		     /* all of it */
 	bool recalling;		     /* memory was lost here: net/memory.c */
+	bool rejoining;		     /* for it was removed, and joins again */
 	bool removed;		     /* this replica, from the volume */
 	bool contact;		     /* a member was met; noted */
 	uint64_t lives;		     /* begun while it ran */
@@ -294,7 +295,7 @@ int evfs_memory_note_run(struct evfs_engine *engine,
 			 struct evfs_err *err) EVFS_MUST_USE;
 /* A member was met. */
 void evfs_memory_contact(struct evfs_engine *engine);
-/* Asks for the audits that are due, and ends them. */
+/* Asks for the audits that are due, in either direction, and ends them. */
 void evfs_memory_tick(struct evfs_engine *engine);
 
 /* ---- net/report.c ---- */

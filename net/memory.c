@@ -2,7 +2,9 @@
 /* Lost memory: a member proves that this replica has made changes which are not
  * in its store. It goes on as another life (meta/life.h), asks every member for
  * all that it has, and gives nothing before the last one has answered: only
- * then it knows what was removed while it was not itself. */
+ * then it knows what was removed while it was not itself. One that joins again
+ * is asked the same by every member, for it may have forgotten what it removed
+ * alone. */
 #include <stdio.h>
 #include <string.h>
 
@@ -161,10 +163,24 @@ void evfs_memory_contact(struct evfs_engine *engine)
 
 /* ---- asking ---- */
 
-static void ask(struct evfs_engine *engine, struct evfs_peer *peer)
+static void ask_for_all(struct evfs_engine *engine,
+			struct evfs_session *session, bool back)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__Pull pull = EVFS__WIRE__PULL__INIT;
+
+	pull.audit = true;
+	pull.back = back;
+	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
+	envelope.pull = &pull;
+	evfs_log(EVFS_LOG_INFO, "audit: peer=%s everything was asked for",
+		 session->peer->member.name);
+	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
+				&envelope);
+}
+
+static void ask(struct evfs_engine *engine, struct evfs_peer *peer)
+{
 	struct evfs_err err = { 0 };
 	bool due = false;
 	int r;
@@ -178,13 +194,39 @@ static void ask(struct evfs_engine *engine, struct evfs_peer *peer)
 	if (!due)
 		return;
 	peer->session->audit_asked = true;
-	pull.audit = true;
-	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
-	envelope.pull = &pull;
-	evfs_log(EVFS_LOG_INFO, "audit: peer=%s everything was asked for",
-		 peer->member.name);
-	(void)evfs_session_send(engine, peer->session, EVFS_CHANNEL_CONTROL,
+	ask_for_all(engine, peer->session, engine->rejoining);
+}
+
+static void send_audited(struct evfs_engine *engine,
+			 struct evfs_session *session)
+{
+	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
+	Evfs__Wire__Audited audited = EVFS__WIRE__AUDITED__INIT;
+
+	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_AUDITED;
+	envelope.audited = &audited;
+	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
 				&envelope);
+}
+
+/* What a member that joins again wants of this one. */
+static void audit_back(struct evfs_engine *engine,
+		       struct evfs_session *session)
+{
+	uint64_t durable;
+
+	if (session->back == EVFS_BACK_WANTED) {
+		session->back = EVFS_BACK_ASKED;
+		ask_for_all(engine, session, false);
+	} else if (session->back == EVFS_BACK_TAKEN) {
+		evfs_meta_lock(engine->meta);
+		durable = evfs_meta_durable_generation(engine->meta);
+		evfs_meta_unlock(engine->meta);
+		if (durable < session->back_generation)
+			return;
+		session->back = EVFS_BACK_NONE;
+		send_audited(engine, session);
+	}
 }
 
 void evfs_memory_tick(struct evfs_engine *engine)
@@ -194,6 +236,9 @@ void evfs_memory_tick(struct evfs_engine *engine)
 	bool ended = false;
 	int r;
 
+	for (peer = engine->peers; peer != NULL; peer = peer->next)
+		if (peer->session != NULL && !peer->member.removed)
+			audit_back(engine, peer->session);
 	if (!engine->recalling)
 		return;
 	evfs_meta_lock(engine->meta);
@@ -205,7 +250,7 @@ void evfs_memory_tick(struct evfs_engine *engine)
 		evfs_log(EVFS_LOG_WARN,
 			 "audit: done with every member; this replica gives "
 			 "again");
-		engine->recalling = false;
+		engine->recalling = engine->rejoining = false;
 		engine->report_due = engine->changed = true;
 		return;
 	}
@@ -236,12 +281,13 @@ int evfs_memory_stream_begin(struct evfs_engine *engine,
 	int r;
 
 	evfs_memory_stream_fini(&session->incoming);
-	if (!full || !engine->recalling)
+	if (!full)
 		return 0;
 	evfs_meta_lock(engine->meta);
 	r = evfs_life_is_due(engine->meta, session->node, &due, err);
 	evfs_meta_unlock(engine->meta);
-	session->incoming.audit = r == 0 && due;
+	session->incoming.audit =
+		r == 0 && (due || session->back == EVFS_BACK_ASKED);
 	return r;
 }
 
@@ -281,6 +327,43 @@ int evfs_memory_stream_met(struct evfs_engine *engine,
 	return r;
 }
 
+/* Meta locked. Is the audit done, in both directions if it has two? */
+static int settle(struct evfs_engine *engine, struct evfs_session *session,
+		  struct evfs_err *err)
+{
+	bool due = false;
+	int r = evfs_life_is_due(engine->meta, session->node, &due, err);
+
+	if (r < 0 || !due || !session->audit_taken ||
+	    (engine->rejoining && !session->audit_given))
+		return r;
+	return evfs_life_audited(engine->meta, session->node, err);
+}
+
+int evfs_memory_given(struct evfs_engine *engine, struct evfs_session *session,
+		      struct evfs_err *err)
+{
+	int r;
+
+	session->audit_given = true;
+	evfs_meta_lock(engine->meta);
+	r = settle(engine, session, err);
+	evfs_meta_unlock(engine->meta);
+	return r;
+}
+
+/* Meta locked. */
+static int stream_taken(struct evfs_engine *engine,
+			struct evfs_session *session, struct evfs_err *err)
+{
+	session->audit_taken = true;
+	if (session->back == EVFS_BACK_ASKED) {
+		session->back = EVFS_BACK_TAKEN;
+		session->back_generation = evfs_meta_generation(engine->meta);
+	}
+	return settle(engine, session, err);
+}
+
 int evfs_memory_stream_end(struct evfs_engine *engine,
 			   struct evfs_session *session, struct evfs_err *err)
 {
@@ -299,7 +382,7 @@ int evfs_memory_stream_end(struct evfs_engine *engine,
 	}
 	if (r == 0) {
 		evfs_meta_lock(engine->meta);
-		r = evfs_life_audited(engine->meta, session->node, err);
+		r = stream_taken(engine, session, err);
 		evfs_meta_unlock(engine->meta);
 	}
 	if (r == 0)

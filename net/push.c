@@ -464,5 +464,7 @@ int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 	 * arrives twice changes nothing */
 	session->pull = r == 0;
 	session->pull_audit = pull->audit;
+	if (pull->audit && pull->back)
+		session->back = EVFS_BACK_WANTED;
 	return r;
 }

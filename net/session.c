@@ -303,6 +303,8 @@ static int handle_stream(struct evfs_engine *engine,
 		return evfs_report_receive(engine, session, e->report, err);
 	case EVFS__WIRE__ENVELOPE__KIND_PULL:
 		return evfs_push_pull(engine, session, e->pull, err);
+	case EVFS__WIRE__ENVELOPE__KIND_AUDITED:
+		return evfs_memory_given(engine, session, err);
 	case EVFS__WIRE__ENVELOPE__KIND_AUDIT:
 		return evfs_audit_receive(engine, session, e->audit, err);
 	case EVFS__WIRE__ENVELOPE__KIND_REPAIR:

@@ -85,6 +85,14 @@ struct evfs_serve {
 	bool manifest_open;   /* a manifest is being sent */
 };
 
+/* The audit of a member that joins again, in the other direction. */
+enum evfs_back {
+	EVFS_BACK_NONE,
+	EVFS_BACK_WANTED, /* it wants one */
+	EVFS_BACK_ASKED,  /* it was asked for everything */
+	EVFS_BACK_TAKEN	  /* that came, and is not on disk yet */
+};
+
 struct evfs_session {
 	struct evfs_session *next;
 	evfs_conn conn;
@@ -112,7 +120,11 @@ struct evfs_session {
 	bool pull;		     /* a stream is due whatever is assumed */
 	bool pull_audit;	     /* for an audit of the peer's */
 	bool audit_asked;	     /* an audit of ours: it was asked for
-				      * everything */
+				      * everything, */
+	bool audit_taken;	     /* which came; */
+	bool audit_given;	     /* it has audited us, too */
+	enum evfs_back back;
+	uint64_t back_generation;    /* TAKEN: to be on disk */
 	struct evfs_context pulled;  /* from where, then */
 	bool caught_up;		     /* it has had all since it came */
 	enum evfs_handoff handoff;   /* of what it missed */
@@ -273,6 +285,9 @@ int evfs_memory_stream_end(struct evfs_engine *engine,
 			 struct evfs_session *session,
 			 struct evfs_err *err) EVFS_MUST_USE;
 void evfs_memory_stream_fini(struct evfs_incoming *incoming);
+/* The peer has audited this replica, which joins again. */
+int evfs_memory_given(struct evfs_engine *engine, struct evfs_session *session,
+		      struct evfs_err *err) EVFS_MUST_USE;
 
 /* ---- reports: net/report.c ---- */
 

@@ -497,6 +497,7 @@ static int check_envelope(const Evfs__Wire__Envelope *e, struct evfs_err *err)
 	case EVFS__WIRE__ENVELOPE__KIND_STATE:
 		return check_state(e->state, err);
 	case EVFS__WIRE__ENVELOPE__KIND_END:
+	case EVFS__WIRE__ENVELOPE__KIND_AUDITED:
 	case EVFS__WIRE__ENVELOPE__KIND_PING:
 	case EVFS__WIRE__ENVELOPE__KIND_PONG:
 	case EVFS__WIRE__ENVELOPE__KIND_HELD:

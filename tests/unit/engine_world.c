@@ -313,6 +313,17 @@ void rewrite(unsigned i, const char *name, size_t len, uint64_t seed)
 	evfs_entry_fini(&entry);
 }
 
+void unlink_file(unsigned i, const char *name)
+{
+	struct evfs_err err = { 0 };
+
+	evfs_meta_lock(nodes[i].meta);
+	must(evfs_tree_unlink(nodes[i].meta, EVFS_INO_ROOT, name, strlen(name),
+			      &err),
+	     &err);
+	evfs_meta_unlock(nodes[i].meta);
+}
+
 bool lookup(unsigned i, const char *name, struct evfs_entry *ret)
 {
 	int r;

@@ -79,6 +79,7 @@ void wait_converged(unsigned n);
 void create(unsigned i, const char *name, size_t len, uint64_t seed);
 /* A new version of it. */
 void rewrite(unsigned i, const char *name, size_t len, uint64_t seed);
+void unlink_file(unsigned i, const char *name);
 bool lookup(unsigned i, const char *name, struct evfs_entry *ret);
 bool exists(unsigned i, const char *name);
 bool has_file(unsigned i, const char *name, size_t len, uint64_t seed);

@@ -34,17 +34,6 @@ static void forge_contexts(void)
 	evfs_context_fini(&both);
 }
 
-static void unlink_file(unsigned i, const char *name)
-{
-	struct evfs_err err = { 0 };
-
-	evfs_meta_lock(nodes[i].meta);
-	must(evfs_tree_unlink(nodes[i].meta, EVFS_INO_ROOT, name, strlen(name),
-			      &err),
-	     &err);
-	evfs_meta_unlock(nodes[i].meta);
-}
-
 static void audit_status(unsigned i, struct evfs_audit_status *ret)
 {
 	struct evfs_engine_status s;
