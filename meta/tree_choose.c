@@ -106,10 +106,10 @@ static int content_shown(struct evfs_tx *tx, const struct evfs_entry *entry,
 
 	if (rc != 0)
 		return rc;
-	ret->content = entry->content;
-	ret->size = entry->size;
-	ret->mtime_s = attributes.mtime_s;
-	ret->mtime_ns = attributes.mtime_ns;
+	*ret = (struct evfs_content_ref){ .content = entry->content,
+					  .size = entry->size,
+					  .mtime_s = attributes.mtime_s,
+					  .mtime_ns = attributes.mtime_ns };
 	return 0;
 }
 

@@ -84,10 +84,12 @@ static void commit_content(struct sim_replica *r, struct evfs_content_put *put,
 		evfs_meta_env(r->meta)->wall_ns(evfs_meta_env(r->meta)->ctx);
 	struct evfs_err err = { 0 };
 
-	ret->content = *evfs_content_put_name(put);
-	ret->size = evfs_content_put_size(put);
-	ret->mtime_s = (int64_t)(wall_ns / SIM_SECOND);
-	ret->mtime_ns = (uint32_t)(wall_ns % SIM_SECOND);
+	*ret = (struct evfs_content_ref){
+		.content = *evfs_content_put_name(put),
+		.size = evfs_content_put_size(put),
+		.mtime_s = (int64_t)(wall_ns / SIM_SECOND),
+		.mtime_ns = (uint32_t)(wall_ns % SIM_SECOND),
+	};
 	sim_must(r->sim,
 		 evfs_content_commit(evfs_meta_content(r->meta), put, &err),
 		 &err, "content commit");
