@@ -72,15 +72,22 @@ def passthrough(disk):
 class Bench:
     def __init__(self):
         self.disk = Disk(24)
-        alone = Replica(self.disk, 'alone')
-        paired = Replica(self.disk, 'paired')
-        peer = Replica(self.disk, 'peer', paired)
-        paired.wait()
-        self.settle = {'evfs': lambda: None, 'evfs + peer': paired.wait}
+        self.places, self.settle = [], {}
+
+    def start(self):
         os.mkdir(self.disk.dir + '/ext4')
-        self.places = [Place('ext4', self.disk.dir + '/ext4'), passthrough(self.disk), Place('evfs', alone.mount, alone.stop),
-                       Place('evfs + peer', paired.mount, paired.stop, peer.stop)]
-        self.places = [place for place in self.places if place]
+        self.places.append(Place('ext4', self.disk.dir + '/ext4'))
+        other = passthrough(self.disk)
+        if other:
+            self.places.append(other)
+        alone = Replica(self.disk, 'alone')
+        self.places.append(Place('evfs', alone.mount, alone.stop))
+        paired = Replica(self.disk, 'paired')
+        self.places.append(Place('evfs + peer', paired.mount, paired.stop))
+        peer = Replica(self.disk, 'peer', paired)
+        self.places[-1].ends += (peer.stop,)
+        paired.wait()
+        self.settle['evfs + peer'] = paired.wait
         print(f'{"work":44}' + ''.join(f'{place.name:>16}' for place in self.places) + f'{"evfs : ext4":>14}{": pass_ll":>12}')
 
     def row(self, work, count, unit, measure):
@@ -173,6 +180,7 @@ def main():
         sys.exit('local.py: git is missing (tools/setup installs it)')
     bench = Bench()
     try:
+        bench.start()
         for row in ROWS:
             getattr(bench, row)()
     finally:
