@@ -7,8 +7,8 @@
  *
  * At the first difference it prints the operation, the seed and the number of
  * the step, with which it can be replayed from the start, and ends with 1. -v:
- * prints each operation. -w: only walks both trees, as at the end of a run. Without directories: a short
- * run in two of TMPDIR. */
+ * prints each operation. -w: only walks both trees, as at the end of a run.
+ * Without directories: a short run in two of TMPDIR. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,24 +23,16 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "tests/posix/seeded.h"
+
 #define HANDLES 10
 #define BYTES 100000 /* a file is about as long */
 
-static uint64_t seed = 1, state, step;
+static uint64_t step;
 static int roots[2];              /* the two directories */
 static int handles[HANDLES][2];   /* -1: closed */
 static char what[600];            /* the operation */
 static bool verbose;              /* each operation is printed */
-
-static uint64_t chance(uint64_t below)
-{
-	state += 0x9e3779b97f4a7c15u; /* splitmix64 */
-	uint64_t x = state;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return (x ^ x >> 31) % below;
-}
 
 __attribute__((format(printf, 1, 2))) static void note(const char *fmt, ...)
 {

@@ -22,25 +22,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/posix/seeded.h"
+
 #define LOG 24           /* operations that are remembered */
 #define PIECE 70000      /* most that is read or written at once, mostly */
 
-static uint64_t seed = 1, state, step;
+static uint64_t step;
 static uint8_t *model, *buf; /* owned; max bytes */
 static size_t size, max = 3 << 20;
 static int fds[2];
 static bool direct[2];   /* fds are open with O_DIRECT */
 static char path[4096], text[LOG][100];
-
-static uint64_t chance(uint64_t below)
-{
-	state += 0x9e3779b97f4a7c15u; /* splitmix64 */
-	uint64_t x = state;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return (x ^ x >> 31) % below;
-}
 
 __attribute__((format(printf, 1, 2))) static void note(const char *fmt, ...)
 {

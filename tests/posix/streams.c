@@ -22,11 +22,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/posix/seeded.h"
+
 #define NAMES 3000   /* that may exist */
 #define STREAMS 4
 #define PIECE_MAX 32768
-
-static uint64_t seed = 1, state;
 
 struct place {
 	off_t offset;  /* of the kernel */
@@ -45,16 +45,6 @@ struct stream {
 
 static struct stream streams[STREAMS];
 static bool there[NAMES];
-
-static uint64_t chance(uint64_t below)
-{
-	state += 0x9e3779b97f4a7c15u; /* splitmix64 */
-	uint64_t x = state;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return (x ^ x >> 31) % below;
-}
 
 _Noreturn static void wrong(const char *what, const char *name)
 {

@@ -26,20 +26,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/posix/seeded.h"
+
 #define NAMES 12
 
-static uint64_t seed = 1, state, steps = 2000;
+static uint64_t steps = 2000;
 static unsigned processes = 4, self;
-
-static uint64_t chance(uint64_t below)
-{
-	state += 0x9e3779b97f4a7c15u; /* splitmix64 */
-	uint64_t x = state;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	return (x ^ x >> 31) % below;
-}
 
 _Noreturn static void wrong(const char *what, const char *path)
 {
