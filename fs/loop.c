@@ -14,9 +14,9 @@
  * microseconds of the answer. To be woken for it takes longer than to serve it
  * (most of all where the processor was put to rest meanwhile); so while
  * requests follow each other closely the leader polls for some microseconds
- * before it sleeps, giving way to whoever wants its processor. Where that was
- * wanted the leader stays off it for a while: one who gives way is served late,
- * one who sleeps is woken at once. */
+ * before it sleeps, giving way to whoever wants its processor. Where somebody
+ * took it for long, the leader does not poll for a while: one who gives way is
+ * served late, one who sleeps is woken at once. */
 #include "fs/loop.h"
 
 #include <errno.h>
@@ -41,7 +41,7 @@
 #define LOOK_NS 1000000L            /* between two looks of the deputy */
 #define POLL_NS UINT64_C(50000)     /* that the leader polls */
 #define CLOSE_NS UINT64_C(100000)   /* requests that follow closely */
-#define WANTED_NS UINT64_C(10000)   /* giving way to nobody is shorter */
+#define WANTED_NS UINT64_C(2000000)  /* a whole turn of somebody else's */
 #define CROWDED_NS UINT64_C(20000000) /* that it does not poll then */
 #define SHORT_BYTES_MAX (64u << 10) /* moved by a request that is short */
 #define LEFT_MAX 64                 /* requests left to followers */
