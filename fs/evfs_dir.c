@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The generated tree below /.evfs.
  *
- *   status.json          one JSON object, made when it is opened
+ *   status.json          one JSON object, made when it is looked up
  *   conflicts/PATH       one text for each open conflict; in its name '/' is
  *                        "%2F" and '%' is "%25"
  *   history/PATH/...     a directory for every name that history knows; in
  *                        that of a file, one file for each version, named
  *                        TIME-ID: 20261122T140211Z-1a2b3c4d
  *
- * fi->fh is a struct opened with its lowest bit set, which tells it from the
- * handles of real files. */
+ * A file is text of its own node, made with it, for an open need not send a
+ * message: each lookup makes another. Of a directory that is open, fi->fh is a
+ * struct opened with its lowest bit set, which tells it from those of the
+ * tree. */
 #include "fs/evfs_dir.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,6 +48,9 @@ struct evfs_virtual {
 	uint64_t size;                  /* VERSION */
 	int64_t mtime_s;                /* VERSION */
 	uint32_t mtime_ns;              /* VERSION */
+	pthread_mutex_t lock;           /* leaf: reader */
+	struct evfs_reader *reader;     /* VERSION: owned, once it is read */
+	struct evfs_buf text;           /* STATUS, CONFLICT: owned */
 };
 
 /* A name in a generated directory. */
@@ -53,12 +59,10 @@ struct item {
 	bool is_dir;
 };
 
-/* An open file or directory. */
+/* An open directory. */
 struct opened {
 	struct evfs_node *node;     /* pinned */
-	struct evfs_buf text;       /* generated files */
-	struct evfs_reader *reader; /* VERSION, where it has bytes */
-	struct item *items;         /* directories; owned */
+	struct item *items;         /* owned */
 	size_t n_items, cap_items;
 };
 
@@ -67,8 +71,6 @@ static void opened_free(struct evfs_fs *fs, struct opened *opened)
 	for (size_t i = 0; i < opened->n_items; i++)
 		evfs_free(opened->items[i].name);
 	evfs_free(opened->items);
-	evfs_buf_fini(&opened->text);
-	evfs_reader_put(opened->reader);
 	evfs_node_unpin(fs, opened->node);
 	evfs_free(opened);
 }
@@ -82,14 +84,22 @@ void evfs_virtual_free(struct evfs_virtual *virt)
 {
 	if (!virt)
 		return;
+	evfs_reader_put(virt->reader);
+	evfs_buf_fini(&virt->text);
+	(void)pthread_mutex_destroy(&virt->lock);
 	evfs_free(virt->path);
 	evfs_free(virt);
+}
+
+static bool is_text(const struct evfs_virtual *virt)
+{
+	return virt->type == V_STATUS || virt->type == V_CONFLICT;
 }
 
 bool evfs_virtual_is_same(const struct evfs_virtual *a,
 			  const struct evfs_virtual *b)
 {
-	return a->type == b->type && strcmp(a->path, b->path) == 0 &&
+	return !is_text(a) && a->type == b->type && strcmp(a->path, b->path) == 0 &&
 	       strcmp(a->version, b->version) == 0;
 }
 
@@ -107,7 +117,8 @@ static struct evfs_virtual *virtual_new(enum virtual_type type,
 		return NULL;
 	virt->type = type;
 	virt->path = evfs_strdup(path);
-	if (!virt->path) {
+	if (!virt->path || pthread_mutex_init(&virt->lock, NULL) != 0) {
+		evfs_free(virt->path);
 		evfs_free(virt);
 		return NULL;
 	}
@@ -255,6 +266,21 @@ static int any_cb(void *arg, const struct evfs_past *past)
 	return 1;
 }
 
+/* Meta locked. Is it a directory now? Below it may be files of which nothing
+ * was replaced yet. */
+static int find_dir(struct evfs_fs *fs, struct search *search,
+		    struct evfs_err *err)
+{
+	struct evfs_entry entry = { 0 };
+	int rc = evfs_view_path(fs->meta, search->virt->path, &entry, err);
+
+	if (rc == EVFS_ENOTFOUND || rc == EVFS_ENOTDIR)
+		return 0;
+	search->found = rc == 0 && entry.kind == EVFS_KIND_DIR;
+	evfs_entry_fini(&entry);
+	return rc;
+}
+
 /* Meta locked. The names in a directory of history: below it, and the versions
  * of the file of this path. A file that never changed is not among the names,
  * but is found. */
@@ -274,6 +300,8 @@ static int walk_history(struct evfs_fs *fs, const char *path,
 				      search, err);
 	if (rc == EVFS_ENOTFOUND)
 		rc = 0;
+	if (rc == 0 && search->name && !search->found)
+		rc = find_dir(fs, search, err);
 	return rc != 0 ? rc : search->rc;
 }
 
@@ -322,7 +350,77 @@ static int walk(struct evfs_fs *fs, const struct evfs_virtual *dir,
 	return rc;
 }
 
+/* ---- texts ---- */
+
+static int why_cb(void *arg, const char *path, const struct evfs_entry *group,
+		  size_t n)
+{
+	struct search *search = arg;
+	evfs_cleanup_free char *above = NULL;
+	struct evfs_entry entry = { 0 };
+	evfs_ino parent = EVFS_INO_ROOT;
+	char *slash;
+	int rc = 0;
+
+	if (strcmp(path, search->path) != 0)
+		return 0;
+	search->found = true;
+	above = evfs_strdup(path);
+	if (!above) {
+		search->rc = EVFS_ENOMEM;
+		return 1;
+	}
+	slash = strrchr(above, '/');
+	if (slash != above) {
+		*slash = '\0';
+		rc = evfs_view_path(search->meta, above, &entry, NULL);
+		if (rc == 0 && entry.dir.n > 0)
+			parent = entry.dir.members[0];
+	}
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		rc = evfs_buf_printf(search->text, "%s:\n", group[i].name);
+		if (rc == 0)
+			rc = evfs_view_why(search->meta, parent, &group[i],
+					   search->text, NULL);
+	}
+	search->rc = rc;
+	evfs_entry_fini(&entry);
+	return 1;
+}
+
+static int make_text(struct evfs_fs *fs, struct evfs_virtual *virt,
+		     struct evfs_err *err)
+{
+	struct search search = { .text = &virt->text, .meta = fs->meta,
+				 .path = virt->path };
+	int rc;
+
+	if (virt->type == V_STATUS)
+		return fs->status_json ?
+			fs->status_json(fs->status_ctx, &virt->text) :
+			EVFS_ENOTFOUND;
+	evfs_meta_lock(fs->meta);
+	rc = evfs_view_conflicts(fs->meta, why_cb, &search, err);
+	evfs_meta_unlock(fs->meta);
+	if (rc == 0 && !search.found)
+		rc = EVFS_ENOTFOUND; /* settled meanwhile */
+	return rc != 0 ? rc : search.rc;
+}
+
 /* ---- lookup, attributes ---- */
+
+/* The same at each lookup, though the node is not: programs compare what they
+ * have opened with what they saw before. */
+static uint64_t number_of(const struct evfs_virtual *virt)
+{
+	uint64_t x = 0xcbf29ce484222325u ^ (uint64_t)virt->type; /* FNV-1a */
+
+	for (const char *at = virt->path; *at; at++)
+		x = (x ^ (uint8_t)*at) * 0x100000001b3u;
+	for (const char *at = virt->version; *at; at++)
+		x = (x ^ (uint8_t)*at) * 0x100000001b3u;
+	return x << 8 | 0xfe; /* of no object in particular */
+}
 
 static void fill(struct evfs_fs *fs, const struct evfs_node *node,
 		 struct stat *ret)
@@ -330,11 +428,12 @@ static void fill(struct evfs_fs *fs, const struct evfs_node *node,
 	const struct evfs_virtual *virt = node->virt;
 
 	memset(ret, 0, sizeof(*ret));
-	ret->st_ino = node->id << 8 | 0xfe; /* of no object in particular */
+	ret->st_ino = number_of(virt);
 	ret->st_nlink = 1;
 	ret->st_uid = fs->root_uid;
 	ret->st_gid = fs->root_gid;
 	ret->st_mode = is_dir(virt) ? S_IFDIR | 0555 : S_IFREG | 0444;
+	ret->st_size = (off_t)virt->text.len;
 	if (virt->type == V_VERSION) {
 		ret->st_mode = S_IFREG | 0400;
 		ret->st_size = (off_t)virt->size;
@@ -400,18 +499,20 @@ void evfs_virtual_lookup(fuse_req_t req, struct evfs_node *parent,
 	}
 	if (rc == 0 && !virt)
 		rc = EVFS_ENOTFOUND;
-	if (rc == 0) {
+	if (rc == 0 && is_text(virt))
+		rc = make_text(fs, virt, &err);
+	if (rc == 0)
 		rc = evfs_node_of_virtual(fs, virt, &node, &err);
-		if (rc != 0)
-			evfs_virtual_free(virt);
-	}
 	if (rc != 0) {
+		evfs_virtual_free(virt);
 		evfs_reply(req, rc, &err);
 		return;
 	}
 	memset(&param, 0, sizeof(param));
 	param.ino = node->id;
 	fill(fs, node, &param.attr);
+	if (!is_dir(node->virt)) /* of this node they never change */
+		param.attr_timeout = EVFS_FS_FOREVER;
 	evfs_op_reply_entry(req, &param);
 }
 
@@ -420,83 +521,94 @@ void evfs_virtual_getattr(fuse_req_t req, struct evfs_node *node)
 	struct stat attr;
 
 	fill(evfs_fs_of(req), node, &attr);
-	(void)fuse_reply_attr(req, &attr, 0);
+	(void)fuse_reply_attr(req, &attr,
+			      is_dir(node->virt) ? 0 : EVFS_FS_FOREVER);
 }
 
 /* ---- files ---- */
 
-static int why_cb(void *arg, const char *path, const struct evfs_entry *group,
-		  size_t n)
+/* One reference for the caller. */
+static int version_reader(struct evfs_fs *fs, fuse_req_t req,
+			  struct evfs_virtual *virt, struct evfs_reader **ret,
+			  struct evfs_err *err)
 {
-	struct search *search = arg;
-	evfs_cleanup_free char *above = NULL;
-	struct evfs_entry entry = { 0 };
-	evfs_ino parent = EVFS_INO_ROOT;
-	char *slash;
-	int rc = 0;
-
-	if (strcmp(path, search->path) != 0)
-		return 0;
-	search->found = true;
-	above = evfs_strdup(path);
-	if (!above) {
-		search->rc = EVFS_ENOMEM;
-		return 1;
-	}
-	slash = strrchr(above, '/');
-	if (slash != above) {
-		*slash = '\0';
-		rc = evfs_view_path(search->meta, above, &entry, NULL);
-		if (rc == 0 && entry.dir.n > 0)
-			parent = entry.dir.members[0];
-	}
-	for (size_t i = 0; rc == 0 && i < n; i++) {
-		rc = evfs_buf_printf(search->text, "%s:\n", group[i].name);
-		if (rc == 0)
-			rc = evfs_view_why(search->meta, parent, &group[i],
-					   search->text, NULL);
-	}
-	search->rc = rc;
-	evfs_entry_fini(&entry);
-	return 1;
-}
-
-static int make_text(struct evfs_fs *fs, struct evfs_node *node,
-		     struct evfs_buf *text, struct evfs_err *err)
-{
-	struct search search = { .text = text, .meta = fs->meta,
-				 .path = node->virt->path };
+	struct evfs_content_reader *content;
+	struct evfs_reader *reader;
 	int rc;
 
-	if (node->virt->type == V_STATUS)
-		return fs->status_json ?
-			fs->status_json(fs->status_ctx, text) :
-			EVFS_ENOTFOUND;
-	evfs_meta_lock(fs->meta);
-	rc = evfs_view_conflicts(fs->meta, why_cb, &search, err);
-	evfs_meta_unlock(fs->meta);
-	if (rc == 0 && !search.found)
-		rc = EVFS_ENOTFOUND; /* settled meanwhile */
-	return rc != 0 ? rc : search.rc;
-}
-
-static int open_version(struct evfs_fs *fs, fuse_req_t req,
-			struct opened *opened, struct evfs_err *err)
-{
-	const struct evfs_virtual *virt = opened->node->virt;
-	struct evfs_content_reader *reader;
-	int rc;
-
-	if (virt->size == 0)
+	(void)pthread_mutex_lock(&virt->lock);
+	*ret = evfs_reader_get(virt->reader);
+	(void)pthread_mutex_unlock(&virt->lock);
+	if (*ret)
 		return 0;
-	rc = evfs_wait_open(fs, req, &virt->content, virt->size, &reader, err);
+	rc = evfs_wait_open(fs, req, &virt->content, virt->size, &content,
+			    err);
 	if (rc != 0)
 		return rc;
-	opened->reader = evfs_reader_new(reader, &virt->content, virt->size);
-	return opened->reader ? 0 : EVFS_ENOMEM;
+	reader = evfs_reader_new(content, &virt->content, virt->size);
+	if (!reader)
+		return evfs_err_set(err, EVFS_ENOMEM, "reader: no memory");
+	(void)pthread_mutex_lock(&virt->lock);
+	if (!virt->reader)
+		virt->reader = evfs_reader_get(reader);
+	(void)pthread_mutex_unlock(&virt->lock);
+	*ret = reader;
+	return 0;
 }
 
-/* Answers an open with a handle, or with an error; the pin of node goes
+static void read_version(fuse_req_t req, struct evfs_virtual *virt,
+			 size_t size, off_t offset)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	evfs_cleanup_free char *data = evfs_realloc_array(NULL, size, 1);
+	struct evfs_reader *reader = NULL;
+	struct evfs_err err = { 0 };
+	size_t len = 0;
+	int rc = data ? 0 : EVFS_ENOMEM;
+
+	if (rc == 0 && virt->size > 0)
+		rc = version_reader(fs, req, virt, &reader, &err);
+	if (rc == 0 && reader)
+		rc = evfs_file_read_sealed(fs, req, reader, data, size,
+					   (uint64_t)offset, &len, &err);
+	evfs_reader_put(reader);
+	if (rc == 0)
+		(void)fuse_reply_buf(req, data, len);
+	else
+		evfs_reply(req, rc, &err);
+}
+
+void evfs_virtual_open(fuse_req_t req, const struct evfs_node *node,
+		       struct fuse_file_info *fi)
+{
+	if (is_dir(node->virt))
+		evfs_reply(req, EVFS_EISDIR, NULL);
+	else if ((fi->flags & O_ACCMODE) != O_RDONLY)
+		evfs_reply(req, EVFS_EREADONLY, NULL);
+	else
+		(void)fuse_reply_open(req, fi);
+}
+
+void evfs_virtual_read(fuse_req_t req, struct evfs_node *node, size_t size,
+		       off_t offset)
+{
+	const struct evfs_buf *text = &node->virt->text;
+	size_t at = (size_t)offset, len;
+
+	if (node->virt->type == V_VERSION) {
+		read_version(req, node->virt, size, offset);
+		return;
+	}
+	if (at > text->len)
+		at = text->len;
+	len = text->len - at;
+	(void)fuse_reply_buf(req, (const char *)text->data + at,
+			     len < size ? len : size);
+}
+
+/* ---- directories ---- */
+
+/* Answers an opendir with a handle, or with an error; the pin of node goes
  * along. */
 static void open_reply(fuse_req_t req, struct evfs_node *node,
 		       struct opened *opened, int rc,
@@ -516,68 +628,6 @@ static void open_reply(fuse_req_t req, struct evfs_node *node,
 	else
 		evfs_node_unpin(fs, node);
 }
-
-void evfs_virtual_open(fuse_req_t req, struct evfs_node *node,
-		       struct fuse_file_info *fi)
-{
-	struct evfs_fs *fs = evfs_fs_of(req);
-	struct opened *opened = evfs_calloc(1, sizeof(*opened));
-	struct evfs_err err = { 0 };
-	int rc = opened ? 0 : EVFS_ENOMEM;
-
-	if (opened)
-		opened->node = node;
-	if (rc == 0 && is_dir(node->virt))
-		rc = EVFS_EISDIR;
-	else if (rc == 0 && (fi->flags & O_ACCMODE) != O_RDONLY)
-		rc = EVFS_EREADONLY;
-	else if (rc == 0 && node->virt->type == V_VERSION)
-		rc = open_version(fs, req, opened, &err);
-	else if (rc == 0)
-		rc = make_text(fs, node, &opened->text, &err);
-	/* Their size is known once they are read. */
-	fi->direct_io = node->virt->type != V_VERSION;
-	open_reply(req, node, opened, rc, &err, fi);
-}
-
-void evfs_virtual_read(fuse_req_t req, struct evfs_node *node, size_t size,
-		       off_t offset, struct fuse_file_info *fi)
-{
-	struct opened *opened = opened_of(fi);
-	struct evfs_fs *fs = evfs_fs_of(req);
-	evfs_cleanup_free char *data = NULL;
-	struct evfs_err err = { 0 };
-	size_t at = (size_t)offset, len = 0;
-	int rc = 0;
-
-	(void)node;
-	if (opened->reader) {
-		data = evfs_realloc_array(NULL, size, 1);
-		rc = data ? evfs_file_read_sealed(fs, req, opened->reader,
-						  data, size, (uint64_t)offset,
-						  &len, &err) : EVFS_ENOMEM;
-		if (rc == 0)
-			(void)fuse_reply_buf(req, data, len);
-		else
-			evfs_reply(req, rc, &err);
-		return;
-	}
-	if (at > opened->text.len)
-		at = opened->text.len;
-	len = opened->text.len - at;
-	(void)fuse_reply_buf(req, (const char *)opened->text.data + at,
-			     len < size ? len : size);
-}
-
-void evfs_virtual_release(fuse_req_t req, struct evfs_node *node,
-			  struct fuse_file_info *fi)
-{
-	(void)node;
-	opened_free(evfs_fs_of(req), opened_of(fi));
-	evfs_reply(req, 0, NULL);
-}
-
-/* ---- directories ---- */
 
 void evfs_virtual_opendir(fuse_req_t req, struct evfs_node *node,
 			  struct fuse_file_info *fi)
@@ -636,5 +686,7 @@ void evfs_virtual_readdir(fuse_req_t req, struct evfs_node *node, size_t size,
 void evfs_virtual_releasedir(fuse_req_t req, struct evfs_node *node,
 			     struct fuse_file_info *fi)
 {
-	evfs_virtual_release(req, node, fi);
+	(void)node;
+	opened_free(evfs_fs_of(req), opened_of(fi));
+	evfs_reply(req, 0, NULL);
 }

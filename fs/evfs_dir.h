@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What is generated below /.evfs: status.json, conflicts/ and history/. Found
- * by name only, never listed, read-only, never cached. */
+ * by name only, never listed, read-only, made anew at each lookup. */
 #ifndef EVFS_FS_EVFS_DIR_H
 #define EVFS_FS_EVFS_DIR_H
 
@@ -24,12 +24,10 @@ bool evfs_virtual_is_entry(const struct evfs_node *parent, const char *name);
 void evfs_virtual_lookup(fuse_req_t req, struct evfs_node *parent,
 			 const char *name);
 void evfs_virtual_getattr(fuse_req_t req, struct evfs_node *node);
-void evfs_virtual_open(fuse_req_t req, struct evfs_node *node,
+void evfs_virtual_open(fuse_req_t req, const struct evfs_node *node,
 		       struct fuse_file_info *fi);
 void evfs_virtual_read(fuse_req_t req, struct evfs_node *node, size_t size,
-		       off_t offset, struct fuse_file_info *fi);
-void evfs_virtual_release(fuse_req_t req, struct evfs_node *node,
-			  struct fuse_file_info *fi);
+		       off_t offset);
 void evfs_virtual_opendir(fuse_req_t req, struct evfs_node *node,
 			  struct fuse_file_info *fi);
 void evfs_virtual_readdir(fuse_req_t req, struct evfs_node *node, size_t size,

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "fs/closes.h"
 #include "fs/fs_priv.h"
 #include "fs/loop.h"
 #include "fs/mount.h"
@@ -20,6 +21,7 @@
 #include "fs/ops.h"
 #include "fs/recover.h"
 #include "fs/seal.h"
+#include "fs/session_io.h"
 #include "meta/config.h"
 
 /* Locks of the mount itself, and the event that ends it. */
@@ -108,7 +110,19 @@ static int mount_session(struct evfs_fs *fs,
 				    fs->mountpoint, why[0] ? ": " : "", why);
 	}
 	fs->mounted = true;
-	return 0;
+	return evfs_session_io(fs, err);
+}
+
+/* A read quorum is asked at each open. */
+static bool may_do_without_opens(struct evfs_fs *fs,
+				 const struct evfs_fs_options *options)
+{
+	struct evfs_quorum_settings settings;
+
+	evfs_quorum_get_settings(fs->meta, &settings);
+	if (fs->read_quorum > 0)
+		settings.read = fs->read_quorum;
+	return !options->real_opens && settings.read <= 1;
 }
 
 int evfs_fs_mount(struct evfs_meta *meta,
@@ -129,6 +143,8 @@ int evfs_fs_mount(struct evfs_meta *meta,
 	fs->read_quorum = options->read_quorum;
 	fs->exit_fd = -1;
 	rc = init_locks(fs, err);
+	if (rc == 0 && may_do_without_opens(fs, options))
+		evfs_closes_new(fs);
 	if (rc == 0)
 		rc = init_store(fs, options, err);
 	if (rc == 0)
@@ -152,6 +168,11 @@ int evfs_fs_mount(struct evfs_meta *meta,
 	return 0;
 }
 
+bool evfs_fs_opens_quietly(const struct evfs_fs *fs)
+{
+	return atomic_load(&fs->quiet_opens);
+}
+
 void evfs_fs_exit(struct evfs_fs *fs)
 {
 	const uint64_t one = 1;
@@ -171,12 +192,12 @@ static void wind_up(struct evfs_fs *fs)
 	evfs_sealer_stop(fs);
 	if (!fuse_session_exited(fs->se))
 		evfs_seal_flush_kernel(fs);
+	evfs_closes_stop(fs);
 	evfs_notify_stop(fs);
 }
 
 int evfs_fs_loop(struct evfs_fs *fs, struct evfs_err *err)
 {
-	struct evfs_loop *loop;
 	struct evfs_err local = { 0 };
 	int rc, rc_sync;
 
@@ -185,15 +206,20 @@ int evfs_fs_loop(struct evfs_fs *fs, struct evfs_err *err)
 		return rc;
 	rc = evfs_sealer_start(fs, err);
 	if (rc == 0)
-		rc = evfs_loop_start(fs, &loop, err);
+		rc = evfs_loop_start(fs, &fs->loop, err);
 	if (rc != 0) {
 		evfs_sealer_stop(fs);
 		evfs_notify_stop(fs);
 		return rc;
 	}
-	evfs_loop_wait(loop);
+	rc = evfs_closes_start(fs, err);
+	if (rc == 0)
+		evfs_loop_wait(fs->loop);
 	wind_up(fs);
-	rc = evfs_loop_stop(loop, err);
+	if (rc == 0)
+		rc = evfs_loop_stop(evfs_steal(fs->loop), err);
+	else
+		(void)!evfs_loop_stop(evfs_steal(fs->loop), NULL);
 	if (fs->mounted)
 		fuse_session_unmount(fs->se);
 	fs->mounted = false;
@@ -218,7 +244,9 @@ void evfs_fs_free(struct evfs_fs *fs)
 	if (fs->waits.inited)
 		evfs_waits_fini(fs);
 	evfs_notify_free(fs);
+	evfs_closes_free(fs);
 	evfs_nodes_fini(fs);
+	evfs_free(fs->stale);
 	evfs_workplace_fini(&fs->place);
 	if (fs->exit_fd >= 0)
 		(void)close(fs->exit_fd);

@@ -29,6 +29,8 @@ struct evfs_fs_options {
 	bool debug;               /* -d */
 	unsigned write_quorum;    /* of this mount; 0: as the setting says */
 	unsigned read_quorum;     /* the same */
+	bool real_opens;          /* with a message each, as the mount of an
+	                           * ordinary user has them */
 	/* status.json under .evfs/: fills out with one JSON object. Called
 	 * without locks, from a worker. NULL: no such file. */
 	int (*status_json)(void *ctx, struct evfs_buf *out);
@@ -51,6 +53,10 @@ void evfs_fs_release(const char *mountpoint, const char *store);
 /* Serves requests until unmounted or evfs_fs_exit(); then everything is sealed
  * and committed. */
 int evfs_fs_loop(struct evfs_fs *fs, struct evfs_err *err) EVFS_MUST_USE;
+
+/* Are files opened without a message (fs/closes.h), so that nobody can be asked
+ * before? Any thread. */
+bool evfs_fs_opens_quietly(const struct evfs_fs *fs);
 
 /* Async-signal-safe: makes the loop end. */
 void evfs_fs_exit(struct evfs_fs *fs);

@@ -24,6 +24,11 @@
  * forget (fs/notify.h). In seconds; more than thirty years. */
 #define EVFS_FS_FOREVER 1e9
 
+/* Files opened without a message keep what they are read by, this many. */
+#define EVFS_FS_READERS_MAX 256
+
+struct evfs_closes;
+struct evfs_loop;
 struct evfs_notify;
 struct evfs_stream;
 
@@ -37,6 +42,7 @@ struct evfs_fs {
 	void *status_ctx;               /* its argument */
 	struct fuse_session *se;        /* owned */
 	bool mounted;                   /* fuse_session_mount succeeded */
+	atomic_bool init_answered;      /* the kernel knows what is wanted */
 	uint32_t root_uid, root_gid;    /* owner of the store directory: whose
 	                                 * the root is until somebody says */
 	int exit_fd;                    /* eventfd: evfs_fs_exit() was called */
@@ -46,6 +52,11 @@ struct evfs_fs {
 	struct evfs_fresh fresh;        /* files just compared with others */
 	unsigned write_quorum, read_quorum; /* of this mount, or 0 */
 	struct evfs_notify *notify;     /* owned: the notify thread */
+	struct evfs_loop *loop;         /* owned while it serves: the workers */
+	struct evfs_closes *closes;     /* owned: hears of closes; NULL where
+	                                 * that is not permitted */
+	atomic_bool may_open_quietly;   /* the kernel can */
+	atomic_bool quiet_opens;        /* nobody need open with a message */
 	pthread_mutex_t streams_lock;   /* leaf: the list below */
 	struct evfs_stream *streams;    /* open directories (fs/ops_dir.c) */
 	pthread_mutex_t dirty_lock;     /* leaf: the list below and the `pub`
@@ -53,6 +64,16 @@ struct evfs_fs {
 	struct evfs_node *dirty_head;   /* files written and not sealed */
 	uint64_t dirty_count;           /* their number */
 	uint64_t n_writers;             /* handles that may write */
+	uint64_t flushed_ns;            /* monotonic, the sealer's: when the
+	                                 * kernel last handed over all */
+	uint64_t *stale;                /* owned; under dirty_lock: node ids of
+	                                 * files with times_stale, where it is
+	                                 * not known who has them open */
+	size_t n_stale, stale_cap;
+	uint64_t readers[EVFS_FS_READERS_MAX]; /* under dirty_lock: node ids of
+	                                 * files that keep a reader though no
+	                                 * handle is known; 0: none */
+	unsigned next_reader;           /* the place of the next of these */
 	pthread_t sealer;               /* seals what stays open and dirty */
 	bool sealer_runs;               /* sealer is to be joined */
 	bool sealer_stop;               /* under sealer_lock */

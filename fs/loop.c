@@ -47,9 +47,11 @@
 #define LEFT_MAX 64                 /* requests left to followers */
 #define LEFT_BYTES_MAX 4096         /* of one */
 
-/* A request that the leader left to others. */
+/* A request that the leader left to others, or a call from elsewhere. */
 struct job {
 	struct job *next;
+	void (*call)(struct evfs_fs *fs, void *arg); /* or NULL */
+	void *arg;           /* its argument */
 	struct fuse_buf buf; /* of data */
 	alignas(8) uint8_t data[];
 };
@@ -212,7 +214,10 @@ static void job_serve(struct evfs_loop *loop)
 		loop->jobs_end = &loop->jobs;
 	loop->n_jobs--;
 	(void)pthread_mutex_unlock(&loop->lock);
-	fuse_session_process_buf(loop->fs->se, &job->buf);
+	if (job->call)
+		job->call(loop->fs, job->arg);
+	else
+		fuse_session_process_buf(loop->fs->se, &job->buf);
 	evfs_free(job);
 	(void)pthread_mutex_lock(&loop->lock);
 }
@@ -291,19 +296,13 @@ static bool may_be_left(const struct worker *worker)
 	return in->opcode == FUSE_RELEASE && in->len <= LEFT_BYTES_MAX;
 }
 
-/* False: somebody must do it now. */
-static bool leader_leave(struct evfs_loop *loop, const struct worker *worker)
+/* Leaves a job to the followers, who free it. False: there are too many. */
+static bool loop_leave(struct evfs_loop *loop, struct job *job)
 {
-	struct job *job = evfs_calloc(1, sizeof(*job) + worker->buf.size);
 	bool left = false;
 
-	if (!job)
-		return false;
-	memcpy(job->data, worker->buf.mem, worker->buf.size);
-	job->buf = worker->buf;
-	job->buf.mem = job->data;
 	(void)pthread_mutex_lock(&loop->lock);
-	if (loop->n_jobs < LEFT_MAX) {
+	if (loop->n_jobs < LEFT_MAX && !loop->ending) {
 		*loop->jobs_end = job;
 		loop->jobs_end = &job->next;
 		loop->n_jobs++;
@@ -314,9 +313,38 @@ static bool leader_leave(struct evfs_loop *loop, const struct worker *worker)
 			(void)!worker_start(loop);
 	}
 	(void)pthread_mutex_unlock(&loop->lock);
-	if (!left)
-		evfs_free(job);
 	return left;
+}
+
+/* False: somebody must do it now. */
+static bool leader_leave(struct evfs_loop *loop, const struct worker *worker)
+{
+	struct job *job = evfs_calloc(1, sizeof(*job) + worker->buf.size);
+
+	if (!job)
+		return false;
+	memcpy(job->data, worker->buf.mem, worker->buf.size);
+	job->buf = worker->buf;
+	job->buf.mem = job->data;
+	if (loop_leave(loop, job))
+		return true;
+	evfs_free(job);
+	return false;
+}
+
+bool evfs_loop_call(struct evfs_loop *loop,
+		    void (*call)(struct evfs_fs *fs, void *arg), void *arg)
+{
+	struct job *job = evfs_calloc(1, sizeof(*job));
+
+	if (!job)
+		return false;
+	job->call = call;
+	job->arg = arg;
+	if (loop_leave(loop, job))
+		return true;
+	evfs_free(job);
+	return false;
 }
 
 static void loop_over(struct evfs_loop *loop, int sys)

@@ -63,6 +63,7 @@ struct evfs_file {
 	bool times_stale;           /* times changed elsewhere: the kernel must
 	                             * drop its inode, at the last close if it
 	                             * has not before */
+	bool stale_listed;          /* on the fs's list of these */
 	struct evfs_node *dirty_next, *dirty_prev;
 };
 

@@ -212,6 +212,11 @@ void evfs_notify_flush_now(struct evfs_fs *fs, uint64_t id)
 	forget_data(fs, id);
 }
 
+void evfs_notify_attr_now(struct evfs_fs *fs, uint64_t id)
+{
+	forget_attr(fs, id);
+}
+
 static void tell_entry(struct evfs_fs *fs, const struct evfs_change *change,
 		       struct ids *dirs)
 {
@@ -267,6 +272,21 @@ struct attr_news {
 	                         * version that is shown */
 };
 
+/* Under dirty_lock. It may be open: told again until the kernel gives it up
+ * (fs/seal.c). Without memory it is not. */
+static void stale_add(struct evfs_fs *fs, struct evfs_node *node)
+{
+	void *items = fs->stale;
+
+	if (node->file->stale_listed ||
+	    evfs_grow(&items, fs->n_stale, &fs->stale_cap,
+		      sizeof(*fs->stale)) != 0)
+		return;
+	fs->stale = items;
+	fs->stale[fs->n_stale++] = node->id;
+	node->file->stale_listed = true;
+}
+
 static void attr_node_cb(void *arg, struct evfs_node *node)
 {
 	struct attr_news *news = arg;
@@ -279,6 +299,8 @@ static void attr_node_cb(void *arg, struct evfs_node *node)
 	node->file->times_stale = true;
 	if (node->file->n_open == 0)
 		found_add(&news->found, node);
+	if (atomic_load(&news->fs->quiet_opens))
+		stale_add(news->fs, node);
 	(void)pthread_mutex_unlock(&news->fs->dirty_lock);
 }
 

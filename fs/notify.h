@@ -32,6 +32,10 @@ int evfs_notify_call(struct evfs_fs *fs,
 		     void (*call)(struct evfs_fs *fs, void *arg), void *arg)
 	EVFS_MUST_USE;
 
+/* At once: the kernel will ask for the attributes of this node again. Also
+ * inside a request: that takes none of the kernel's locks that it may hold. */
+void evfs_notify_attr_now(struct evfs_fs *fs, uint64_t id);
+
 /* Waits until the kernel has given up what it cached of this file, unwritten
  * bytes included (they arrive as WRITEs). No lock held, not in a request. */
 void evfs_notify_flush_now(struct evfs_fs *fs, uint64_t id);

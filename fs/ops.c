@@ -14,14 +14,19 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		FUSE_CAP_SPLICE_MOVE | FUSE_CAP_PARALLEL_DIROPS |
 		FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 		FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-		FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_POSIX_ACL |
-		FUSE_CAP_DONT_MASK | FUSE_CAP_CACHE_SYMLINKS |
-		FUSE_CAP_AUTO_INVAL_DATA;
+		FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK |
+		FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_AUTO_INVAL_DATA;
+	struct evfs_fs *fs = userdata;
 
-	(void)userdata;
 	conn->want |= wanted & conn->capable;
-	/* The kernel clears set-ID bits itself, by a SETATTR, and knows best
-	 * when: with writeback caching a WRITE does not say who wrote. */
+	/* Opened without a message, a file would not be cut. */
+	fs->may_open_quietly = fs->closes &&
+			       (conn->capable & FUSE_CAP_NO_OPEN_SUPPORT);
+	if (fs->may_open_quietly)
+		conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;
+	else
+		conn->want |= FUSE_CAP_ATOMIC_O_TRUNC & conn->capable;
+	/* Its second version is what is wanted (fs/session_io.h). */
 	conn->want &= ~(unsigned)FUSE_CAP_HANDLE_KILLPRIV;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = CONGESTION;

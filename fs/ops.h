@@ -31,10 +31,10 @@ void evfs_op_reply_entry(fuse_req_t req, const struct fuse_entry_param *param);
 /* How long the kernel may keep a name of this kind. */
 double evfs_op_timeout(const char *name, size_t len, bool is_sibling);
 
-/* ops_setattr.c; truncated: a file that nobody has open was cut: its writer is
- * done (ops_file.c) */
+/* ops_setattr.c; truncated: a file was cut by its name: where nobody has it
+ * open, its writer is done (ops_file.c) */
 int evfs_op_truncated(struct evfs_fs *fs, struct evfs_node *node,
-		      struct evfs_err *err) EVFS_MUST_USE;
+		      uint64_t size, struct evfs_err *err) EVFS_MUST_USE;
 void evfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr,
 		     int to_set, struct fuse_file_info *fi);
 
@@ -106,6 +106,12 @@ void evfs_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 /* Sets the mode, and makes an access ACL follow. Meta locked. */
 int evfs_op_set_mode(struct evfs_fs *fs, struct evfs_node *node, uint32_t mode,
 		     struct evfs_err *err) EVFS_MUST_USE;
+
+/* The caller has written to a file, or cut it: it loses its set-ID bits, unless
+ * the caller is root. The kernel sees it when the request is answered. No lock
+ * held. */
+int evfs_op_written(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
+		    struct evfs_err *err) EVFS_MUST_USE;
 
 /* May the caller keep the set-group-ID bit of a file of this group? */
 bool evfs_op_is_in_group(fuse_req_t req, gid_t gid);

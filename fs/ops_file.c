@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Open files. fi->fh is the node, which an open handle pins; so reads and
- * writes touch neither the node table nor the meta lock. */
+/* Open files. A handle that was opened with a message pins its node, and has
+ * fi->fh set; one that was opened without (fs/closes.h) has not, and is known
+ * by its node alone, which the kernel refers to for as long as it is open. So
+ * requests go by node id. */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "fs/attr.h"
 #include "fs/evfs_dir.h"
 #include "fs/file.h"
 #include "fs/notify.h"
@@ -24,41 +24,26 @@ static bool may_write(const struct fuse_file_info *fi)
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
 }
 
-static struct evfs_node *node_of(const struct fuse_file_info *fi)
+/* The file of a node id, pinned; NULL: the request has been answered. What is
+ * generated (fs/evfs_dir.h) can be read only. */
+static struct evfs_node *file_of(fuse_req_t req, fuse_ino_t ino)
 {
-	return (struct evfs_node *)(uintptr_t)fi->fh; /* NOLINT */
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node = evfs_node_pin(fs, ino);
+
+	if (node && node->file)
+		return node;
+	if (!node)
+		evfs_reply_stale(req);
+	else if (node->type == EVFS_NODE_VIRTUAL)
+		evfs_reply(req, EVFS_EREADONLY, NULL);
+	else
+		evfs_reply(req, EVFS_EINVAL, NULL);
+	evfs_node_unpin(fs, node);
+	return NULL;
 }
 
 /* ---- open, release ---- */
-
-/* open(2) with O_TRUNC takes set-ID bits away as a write does. At any other
- * change the kernel does it, by a SETATTR; of this one it leaves all to us. */
-static int drop_set_id(struct evfs_fs *fs, fuse_req_t req,
-		       struct evfs_node *node, struct evfs_err *err)
-{
-	evfs_ino ino = EVFS_INO_NONE;
-	struct stat now;
-	mode_t mode;
-	int rc;
-
-	if (fuse_req_ctx(req)->uid == 0)
-		return 0;
-	evfs_meta_lock(fs->meta);
-	rc = evfs_attr_node(fs, node, &now, err);
-	mode = rc == 0 ? now.st_mode & 07777 : 0;
-	if ((mode & S_ISGID) && ((mode & S_IXGRP) ||
-				 !evfs_op_is_in_group(req, now.st_gid)))
-		mode &= ~(mode_t)S_ISGID;
-	mode &= ~(mode_t)S_ISUID;
-	if (rc == 0 && mode != (now.st_mode & 07777)) {
-		rc = evfs_op_set_mode(fs, node, mode, err);
-		ino = node->file->handle.ino;
-	}
-	evfs_meta_unlock(fs->meta);
-	if (rc == 0 && !evfs_dot_equal(ino, EVFS_INO_NONE))
-		evfs_notify_attr(fs, ino);
-	return rc;
-}
 
 static int open_node(struct evfs_fs *fs, fuse_req_t req,
 		     struct evfs_node *node, struct fuse_file_info *fi,
@@ -71,12 +56,12 @@ static int open_node(struct evfs_fs *fs, fuse_req_t req,
 	if (fi->flags & O_TRUNC)
 		rc = evfs_file_truncate(fs, req, node, 0, err);
 	if (rc == 0 && (fi->flags & O_TRUNC))
-		rc = drop_set_id(fs, req, node, err);
+		rc = evfs_op_written(fs, req, node, err);
 	if (rc != 0)
 		return rc;
 	/* A node's bytes change by its own writes only. */
 	fi->keep_cache = 1;
-	fi->fh = (uintptr_t)node;
+	fi->fh = EVFS_FH_REAL;
 	evfs_writer_opened(fs, node, may_write(fi));
 	return 0;
 }
@@ -93,9 +78,15 @@ void evfs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		evfs_reply_stale(req);
 		return;
 	}
+	if (atomic_load(&fs->quiet_opens)) {
+		evfs_reply_errno(req, ENOSYS); /* and never again */
+		evfs_node_unpin(fs, node);
+		return;
+	}
 	if (node->type == EVFS_NODE_VIRTUAL) {
 		evfs_virtual_open(req, node, fi);
-		return; /* the pin went along */
+		evfs_node_unpin(fs, node);
+		return;
 	}
 	rc = evfs_quorum_open(fs, req, node, &stale, &err);
 	if (rc == 0 && stale) {
@@ -120,38 +111,49 @@ void evfs_op_release(fuse_req_t req, fuse_ino_t ino,
 		     struct fuse_file_info *fi)
 {
 	struct evfs_fs *fs = evfs_fs_of(req);
-	struct evfs_node *node;
+	struct evfs_node *node = fi->fh == EVFS_FH_REAL ?
+		evfs_node_pin(fs, ino) : NULL;
 
-	if (fi->fh & 1) {
-		node = evfs_node_pin(fs, ino);
-		evfs_virtual_release(req, node, fi);
-		evfs_node_unpin(fs, node);
-		return;
-	}
-	node = node_of(fi);
 	/* Nobody waits for the answer: close(2) has returned. */
 	evfs_reply(req, 0, NULL);
+	if (!node)
+		return;
 	evfs_writer_done(fs, node, may_write(fi));
+	evfs_node_unpin(fs, node); /* the handle's */
 	evfs_node_unpin(fs, node);
 }
 
 void evfs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node;
 
-	(void)ino;
-	if (fi->fh & 1) {
+	if (atomic_load(&fs->quiet_opens)) {
+		evfs_reply_errno(req, ENOSYS); /* and never again */
+		return;
+	}
+	if (fi->fh != EVFS_FH_REAL) {
 		evfs_reply(req, 0, NULL);
 		return;
 	}
-	evfs_writer_closes(fs, node_of(fi));
-	evfs_reply(req, evfs_seal_error(fs, node_of(fi)), NULL);
+	node = file_of(req, ino);
+	if (!node)
+		return;
+	evfs_writer_closes(fs, node);
+	evfs_reply(req, evfs_seal_error(fs, node), NULL);
+	evfs_node_unpin(fs, node);
 }
 
+/* Where nobody says who has it open, cutting to nothing may well be the first
+ * part of open(2) with O_TRUNC, whose close will be told; so that truncate(2)
+ * to nothing waits for the sealer. */
 int evfs_op_truncated(struct evfs_fs *fs, struct evfs_node *node,
-		      struct evfs_err *err)
+		      uint64_t size, struct evfs_err *err)
 {
 	bool open;
+
+	if (size == 0 && atomic_load(&fs->quiet_opens))
+		return 0;
 
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	open = node->file->n_writers > 0;
@@ -163,23 +165,25 @@ void evfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		   struct fuse_file_info *fi)
 {
 	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node = evfs_node_pin(fs, ino);
 	struct evfs_err err = { 0 };
 	int rc = 0;
 
-	(void)ino;
 	(void)datasync;
-	if (!(fi->fh & 1)) {
-		rc = evfs_seal(fs, node_of(fi), &err);
+	(void)fi;
+	if (node && node->file) {
+		rc = evfs_seal(fs, node, &err);
 		if (rc != 0) /* told now */
-			(void)evfs_seal_error(fs, node_of(fi));
+			(void)evfs_seal_error(fs, node);
 		else
-			rc = evfs_seal_error(fs, node_of(fi));
+			rc = evfs_seal_error(fs, node);
 	}
 	if (rc == 0)
 		rc = evfs_meta_sync(fs->meta, &err);
-	if (rc == 0 && !(fi->fh & 1))
-		rc = evfs_quorum_sync(fs, req, node_of(fi), &err);
+	if (rc == 0 && node && node->file)
+		rc = evfs_quorum_sync(fs, req, node, &err);
 	evfs_reply(req, rc, &err);
+	evfs_node_unpin(fs, node);
 }
 
 /* ---- read ---- */
@@ -224,11 +228,10 @@ static bool reply_extents(fuse_req_t req, struct evfs_reader *reader,
 	return true;
 }
 
-void evfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-		  struct fuse_file_info *fi)
+static void read_file(fuse_req_t req, struct evfs_node *node, size_t size,
+		      off_t offset)
 {
 	struct evfs_fs *fs = evfs_fs_of(req);
-	struct evfs_node *node;
 	struct evfs_reader *reader;
 	struct evfs_err err = { 0 };
 	evfs_cleanup_free char *data = NULL;
@@ -236,13 +239,8 @@ void evfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	size_t len = 0;
 	int rc;
 
-	if (fi->fh & 1) {
-		node = evfs_node_pin(fs, ino);
-		evfs_virtual_read(req, node, size, offset, fi);
-		evfs_node_unpin(fs, node);
-		return;
-	}
-	node = node_of(fi);
+	if (offset == 0 && atomic_load(&fs->quiet_opens))
+		evfs_quorum_look(fs, node);
 	if (size >= SPLICE_MIN) {
 		rc = evfs_file_source(fs, req, node, &has_work, &reader, &err);
 		if (rc == 0 && reader)
@@ -263,42 +261,66 @@ void evfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		evfs_reply(req, rc, &err);
 }
 
+void evfs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		  struct fuse_file_info *fi)
+{
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node = evfs_node_pin(fs, ino);
+
+	(void)fi;
+	if (!node)
+		evfs_reply_stale(req);
+	else if (node->type == EVFS_NODE_VIRTUAL)
+		evfs_virtual_read(req, node, size, offset);
+	else if (!node->file)
+		evfs_reply(req, EVFS_EINVAL, NULL);
+	else
+		read_file(req, node, size, offset);
+	evfs_node_unpin(fs, node);
+}
+
 /* ---- write ---- */
 
 void evfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		   size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node = file_of(req, ino);
 	struct evfs_err err = { 0 };
 	int rc;
 
-	(void)ino;
-	if (fi->fh & 1) {
-		evfs_reply(req, EVFS_EREADONLY, NULL);
+	if (!node)
 		return;
-	}
-	rc = evfs_file_write(fs, req, node_of(fi), buf, size,
-			     (uint64_t)offset, fi->writepage != 0, &err);
+	rc = evfs_file_write(fs, req, node, buf, size, (uint64_t)offset,
+			     fi->writepage != 0, &err);
+	/* What comes out of the cache is nobody's: the kernel does not cache
+	 * what is written to a file with set-ID bits. */
+	if (rc == 0 && !fi->writepage)
+		rc = evfs_op_written(fs, req, node, &err);
 	if (rc == 0)
 		(void)fuse_reply_write(req, size);
 	else
 		evfs_reply(req, rc, &err);
+	evfs_node_unpin(fs, node);
 }
 
 void evfs_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 		       off_t length, struct fuse_file_info *fi)
 {
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *node = file_of(req, ino);
 	struct evfs_err err = { 0 };
 	int rc;
 
-	(void)ino;
-	if (fi->fh & 1)
-		rc = EVFS_EREADONLY;
-	else
-		rc = evfs_file_allocate(evfs_fs_of(req), req, node_of(fi),
-					mode, (uint64_t)offset,
-					(uint64_t)length, &err);
+	(void)fi;
+	if (!node)
+		return;
+	rc = evfs_file_allocate(fs, req, node, mode, (uint64_t)offset,
+				(uint64_t)length, &err);
+	if (rc == 0)
+		rc = evfs_op_written(fs, req, node, &err);
 	evfs_reply(req, rc, &err);
+	evfs_node_unpin(fs, node);
 }
 
 void evfs_op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in,
@@ -307,24 +329,27 @@ void evfs_op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in,
 			     struct fuse_file_info *fi_out, size_t len,
 			     int flags)
 {
+	struct evfs_fs *fs = evfs_fs_of(req);
+	struct evfs_node *from = evfs_node_pin(fs, ino_in);
+	struct evfs_node *to = evfs_node_pin(fs, ino_out);
 	struct evfs_err err = { 0 };
 	uint64_t done = 0;
-	int rc;
+	int rc = EVFS_EUNSUPPORTED; /* by read and write */
 
-	(void)ino_in;
-	(void)ino_out;
+	(void)fi_in;
+	(void)fi_out;
 	(void)flags;
-	if ((fi_in->fh & 1) || (fi_out->fh & 1)) {
-		evfs_reply(req, EVFS_EUNSUPPORTED, NULL); /* read and write */
-		return;
-	}
-	rc = evfs_file_copy(evfs_fs_of(req), req, node_of(fi_in),
-			    (uint64_t)offset_in, node_of(fi_out),
-			    (uint64_t)offset_out, len, &done, &err);
+	if (from && to && from->file && to->file)
+		rc = evfs_file_copy(fs, req, from, (uint64_t)offset_in, to,
+				    (uint64_t)offset_out, len, &done, &err);
+	if (rc == 0)
+		rc = evfs_op_written(fs, req, to, &err);
 	if (rc == 0)
 		(void)fuse_reply_write(req, (size_t)done);
 	else
 		evfs_reply(req, rc, &err);
+	evfs_node_unpin(fs, from);
+	evfs_node_unpin(fs, to);
 }
 
 /* ---- lseek ---- */
@@ -374,15 +399,17 @@ void evfs_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
 	struct lseek_job *later;
 	bool writers;
 
-	(void)ino;
-	if ((fi->fh & 1) || (whence != SEEK_HOLE && whence != SEEK_DATA)) {
+	(void)fi;
+	if (whence != SEEK_HOLE && whence != SEEK_DATA) {
 		evfs_reply(req, EVFS_EINVAL, NULL);
 		return;
 	}
-	job.node = node_of(fi);
-	evfs_node_pin_more(fs, job.node);
+	job.node = file_of(req, ino);
+	if (!job.node)
+		return;
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	writers = job.node->file->n_writers > 0;
+	writers = job.node->file->n_writers > 0 ||
+		  atomic_load(&fs->quiet_opens);
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	later = writers ? evfs_memdup(&job, sizeof(job)) : NULL;
 	if (!later)

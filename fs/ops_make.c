@@ -29,6 +29,7 @@ struct making {
 	struct evfs_node *node;    /* what was made; one reference is the
 	                            * kernel's */
 	uint64_t forget;           /* to be taken back */
+	bool opens;                /* a file that is about to be written */
 };
 
 static int inherit_acl(struct making *make, const void *acl, size_t len,
@@ -127,6 +128,18 @@ static int made_entry(struct making *make, evfs_ino ino,
 			     &make->node, &make->forget, err);
 }
 
+/* Meta locked. Until it is sealed others cannot have it, though nothing is
+ * written yet. What the kernel is told now it goes on showing: where nothing
+ * will be, the version must have the same time. */
+static void begin_writing(struct making *make)
+{
+	const struct timespec *time = &make->param.attr.st_mtim;
+
+	evfs_file_mark_dirty(make->fs, make->node, 0);
+	(void)evfs_file_set_mtime(make->fs, make->node, time->tv_sec,
+				  (uint32_t)time->tv_nsec);
+}
+
 static int make_locked(struct making *make, mode_t umask,
 		       struct evfs_err *err)
 {
@@ -146,7 +159,10 @@ static int make_locked(struct making *make, mode_t umask,
 		return rc;
 	evfs_ripple_after(fs, make->parent->key, make->name, make->len,
 			  &ripple);
-	return made_entry(make, ino, &link, err);
+	rc = made_entry(make, ino, &link, err);
+	if (rc == 0 && make->opens)
+		begin_writing(make);
+	return rc;
 }
 
 /* The whole of it; on failure the request is answered. */
@@ -174,7 +190,9 @@ static int make_node(fuse_req_t req, struct making *make, fuse_ino_t parent,
 	evfs_free(make->acl[1]);
 	if (make->forget != 0)
 		evfs_node_forget(fs, make->forget, 1);
-	if (rc != 0)
+	if (rc == EVFS_EEXISTS && make->opens)
+		evfs_reply_stale(req); /* as in evfs_op_create() */
+	else if (rc != 0)
 		evfs_reply(req, rc, &err);
 	return rc;
 }
@@ -224,9 +242,12 @@ void evfs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct making make = { .name = name, .what = {
 		.kind = kind_of(mode) } };
-	uint64_t now = evfs_fs_wall_ns(evfs_fs_of(req));
+	struct evfs_fs *fs = evfs_fs_of(req);
+	uint64_t now = evfs_fs_wall_ns(fs);
 
-	if (make.what.kind == EVFS_KIND_FILE) {
+	make.opens = make.what.kind == EVFS_KIND_FILE &&
+		     atomic_load(&fs->quiet_opens);
+	if (make.what.kind == EVFS_KIND_FILE && !make.opens) {
 		/* Nobody writes through it: complete as it is. */
 		make.content.content = EVFS_CONTENT_EMPTY;
 		make.content.mtime_s = (int64_t)(now / 1000000000);
@@ -255,26 +276,22 @@ void evfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 			       .what = { .kind = EVFS_KIND_FILE,
 					 .mode = mode & 07777,
 					 .uid = ctx->uid,
-					 .gid = ctx->gid } };
+					 .gid = ctx->gid },
+			       .opens = true };
 	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	struct evfs_err err = { 0 };
 	int rc;
 
+	if (atomic_load(&fs->quiet_opens)) {
+		evfs_reply_errno(req, ENOSYS); /* MKNOD from now on */
+		return;
+	}
 	if (evfs_op_dir(req, parent, name, &make.parent) != 0)
 		return;
 	evfs_meta_lock(fs->meta);
 	rc = make_locked(&make, ctx->umask, &err);
-	if (rc == 0) {
-		/* The handle's pin; and until it is sealed others cannot
-		 * have it, though nothing was written. */
-		evfs_node_pin_more(fs, make.node);
-		evfs_file_mark_dirty(fs, make.node, 0);
-		/* What the kernel is told now it goes on showing: where
-		 * nothing is written, the version must have the same time. */
-		(void)evfs_file_set_mtime(
-			fs, make.node, make.param.attr.st_mtim.tv_sec,
-			(uint32_t)make.param.attr.st_mtim.tv_nsec);
-	}
+	if (rc == 0)
+		evfs_node_pin_more(fs, make.node); /* the handle's */
 	evfs_meta_unlock(fs->meta);
 	evfs_node_unpin(fs, make.parent);
 	evfs_free(make.acl[0]);
@@ -290,7 +307,7 @@ void evfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		return;
 	}
 	evfs_writer_opened(fs, make.node, writes);
-	fi->fh = (uintptr_t)make.node;
+	fi->fh = EVFS_FH_REAL;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &make.param, fi) != 0) {
 		evfs_writer_done(fs, make.node, writes);

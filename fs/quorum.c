@@ -167,13 +167,34 @@ static bool is_due(struct evfs_fs *fs, struct evfs_node *node,
 	return due;
 }
 
-int evfs_quorum_open(struct evfs_fs *fs, struct fuse_req *req,
-		     struct evfs_node *node, bool *ret_stale,
-		     struct evfs_err *err)
+static void look(struct evfs_fs *fs, struct evfs_node *node,
+		 unsigned check_ppm)
 {
 	struct evfs_question question = { .kind = EVFS_QUESTION_CHECK,
 					  .need = 1,
 					  .timeout_ms = CHECK_MS };
+
+	if (check_ppm == 0 || !is_due(fs, node, check_ppm))
+		return;
+	question.ino = ino_of(fs, node);
+	question.id = evfs_quorum_new_id(fs->meta);
+	/* nobody there: then there is nobody to compare with */
+	(void)!evfs_quorum_ask(fs->meta, &question, NULL);
+}
+
+void evfs_quorum_look(struct evfs_fs *fs, struct evfs_node *node)
+{
+	struct evfs_quorum_settings settings;
+
+	evfs_quorum_get_settings(fs->meta, &settings);
+	look(fs, node, settings.check_ppm);
+}
+
+int evfs_quorum_open(struct evfs_fs *fs, struct fuse_req *req,
+		     struct evfs_node *node, bool *ret_stale,
+		     struct evfs_err *err)
+{
+	struct evfs_question question = { .kind = EVFS_QUESTION_NEWEST };
 	struct evfs_quorum_settings settings;
 	int rc;
 
@@ -183,16 +204,9 @@ int evfs_quorum_open(struct evfs_fs *fs, struct fuse_req *req,
 	if (!node->file)
 		return 0;
 	if (settings.read <= 1) {
-		if (settings.check_ppm == 0 ||
-		    !is_due(fs, node, settings.check_ppm))
-			return 0;
-		question.ino = ino_of(fs, node);
-		question.id = evfs_quorum_new_id(fs->meta);
-		/* nobody there: then there is nobody to compare with */
-		(void)!evfs_quorum_ask(fs->meta, &question, NULL);
+		look(fs, node, settings.check_ppm);
 		return 0;
 	}
-	question.kind = EVFS_QUESTION_NEWEST;
 	question.ino = ino_of(fs, node);
 	if (evfs_dot_equal(question.ino, EVFS_INO_NONE) ||
 	    take_fresh(fs, question.ino))

@@ -43,4 +43,8 @@ int evfs_quorum_open(struct evfs_fs *fs, struct fuse_req *req,
 		     struct evfs_node *node, bool *ret_stale,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
+/* Where opens send no message, at the first read: by chance the file is
+ * compared with another replica, in the background. A file's node, no lock. */
+void evfs_quorum_look(struct evfs_fs *fs, struct evfs_node *node);
+
 #endif

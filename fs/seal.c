@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "fs/attr.h"
+#include "fs/closes.h"
 #include "fs/file.h"
 #include "fs/fs_priv.h"
 #include "fs/notify.h"
@@ -112,8 +113,8 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	seal->ref.mtime_s = file->mtime_s;
 	seal->ref.mtime_ns = file->mtime_ns;
 	seal->ref.closed_ns = file->closed_ns;
-	/* The kernel takes set-ID bits away, at each write that must not
-	 * leave them. */
+	/* They were taken away at each write that must not leave them
+	 * (evfs_op_written()). */
 	seal->ref.keeps_set_id = true;
 	file->timed = true;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
@@ -165,20 +166,6 @@ static void keep_error(struct evfs_fs *fs, struct evfs_file *file, int rc,
 	file->logged = true;
 }
 
-/* Of a file that is gone and open nowhere the bytes are of no use. */
-static bool is_garbage(struct evfs_fs *fs, struct evfs_file *file)
-{
-	bool orphan, open;
-
-	evfs_meta_lock(fs->meta);
-	orphan = file->handle.orphan;
-	evfs_meta_unlock(fs->meta);
-	(void)pthread_mutex_lock(&fs->dirty_lock);
-	open = file->n_open > 0;
-	(void)pthread_mutex_unlock(&fs->dirty_lock);
-	return orphan && !open;
-}
-
 static bool is_orphan(struct evfs_fs *fs, struct evfs_file *file)
 {
 	bool orphan;
@@ -187,6 +174,24 @@ static bool is_orphan(struct evfs_fs *fs, struct evfs_file *file)
 	orphan = file->handle.orphan;
 	evfs_meta_unlock(fs->meta);
 	return orphan;
+}
+
+/* Of a file that is gone and open nowhere the bytes are of no use. What was
+ * opened without a message is closed for sure when the kernel has forgotten
+ * it. */
+static bool is_garbage(struct evfs_fs *fs, struct evfs_node *node)
+{
+	bool open;
+
+	if (!is_orphan(fs, node->file))
+		return false;
+	(void)pthread_mutex_lock(&fs->nodes.lock);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	open = node->file->n_open > 0 ||
+	       (atomic_load(&fs->quiet_opens) && node->nlookup > 0);
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	(void)pthread_mutex_unlock(&fs->nodes.lock);
+	return !open;
 }
 
 /* Nothing is left to be sealed. `writer` held: whoever takes it next must find
@@ -214,7 +219,7 @@ int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 		return seal_locked(&seal, false, err);
 	(void)pthread_mutex_lock(&file->writer);
 	dirty = evfs_file_is_dirty(fs, node);
-	if (dirty && is_garbage(fs, file)) {
+	if (dirty && is_garbage(fs, node)) {
 		finish(fs, node);
 		dirty = false;
 	}
@@ -272,8 +277,8 @@ void evfs_writer_opened(struct evfs_fs *fs, struct evfs_node *node,
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
 
-/* The last handle is gone: nothing is kept for it. */
-static void last_closed(struct evfs_node *node)
+/* No handle is left: nothing is kept for it. */
+static void drop_reader(struct evfs_node *node)
 {
 	struct evfs_reader *reader;
 
@@ -320,7 +325,7 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 	if (dirty && (may_write || last) && evfs_seal(fs, node, NULL) != 0)
 		last = false;
 	if (last)
-		last_closed(node);
+		drop_reader(node);
 	if (stale) {
 		evfs_ino ino;
 
@@ -329,6 +334,53 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 		evfs_meta_unlock(fs->meta);
 		evfs_notify_attr(fs, ino);
 	}
+}
+
+void evfs_writer_closed(struct evfs_fs *fs, struct evfs_node *node,
+			uint64_t stamp_ns)
+{
+	struct evfs_file *file = node->file;
+	bool dirty;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	dirty = file->dirty;
+	if (dirty)
+		file->closed_ns = stamp_ns;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	/* A failure is kept with the file, and it is tried again. */
+	if (dirty)
+		(void)!evfs_seal(fs, node, NULL);
+}
+
+uint64_t evfs_writer_unsealed(struct evfs_fs *fs, struct evfs_node *node)
+{
+	uint64_t bytes;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	bytes = node->file->dirty ? node->file->size : 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return bytes;
+}
+
+void evfs_writer_reads(struct evfs_fs *fs, struct evfs_node *node)
+{
+	struct evfs_node *other;
+	uint64_t *place, id = 0;
+
+	if (!atomic_load(&fs->quiet_opens))
+		return;
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	if (node->file->n_open == 0) {
+		place = &fs->readers[fs->next_reader];
+		fs->next_reader = (fs->next_reader + 1) % EVFS_FS_READERS_MAX;
+		id = *place;
+		*place = node->id;
+	}
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	other = id != 0 && id != node->id ? evfs_node_pin(fs, id) : NULL;
+	if (other)
+		drop_reader(other);
+	evfs_node_unpin(fs, other);
 }
 
 /* ---- the sealer ---- */
@@ -349,15 +401,14 @@ static void due_add(struct due *due, struct evfs_node *node)
 	node->pins++; /* table locked */
 }
 
-/* Which nodes to look at. */
+/* Files that are open for writing, for so long since their last flush. */
 struct pick {
 	struct evfs_fs *fs;
 	struct due due;
 	uint64_t now_ns, age_ns; /* monotonic */
-	bool writers;            /* those that are open for writing, too */
 };
 
-static void pick_cb(void *arg, struct evfs_node *node)
+static void pick_writer_cb(void *arg, struct evfs_node *node)
 {
 	struct pick *pick = arg;
 	struct evfs_file *file = node->file;
@@ -366,54 +417,105 @@ static void pick_cb(void *arg, struct evfs_node *node)
 	if (!file)
 		return;
 	(void)pthread_mutex_lock(&pick->fs->dirty_lock);
-	if (pick->writers) {
-		due = file->n_writers > 0 &&
-		      pick->now_ns - file->flushed_ns >= pick->age_ns;
-		if (due)
-			file->flushed_ns = pick->now_ns;
-	} else {
-		due = file->dirty &&
-		      pick->now_ns - file->dirty_ns >= pick->age_ns;
-	}
+	due = file->n_writers > 0 &&
+	      pick->now_ns - file->flushed_ns >= pick->age_ns;
+	if (due)
+		file->flushed_ns = pick->now_ns;
 	(void)pthread_mutex_unlock(&pick->fs->dirty_lock);
 	if (due)
 		due_add(&pick->due, node);
 }
 
-/* Flushes (writers) or seals all files that are due. */
-static void work_off(struct evfs_fs *fs, uint64_t age_ns, bool writers)
+/* Has the kernel hand over what it holds of files that are open. */
+static void flush_writers(struct evfs_fs *fs, uint64_t age_ns)
 {
 	struct pick pick = { .fs = fs, .now_ns = evfs_fs_mono_ns(fs),
-			     .age_ns = age_ns, .writers = writers };
+			     .age_ns = age_ns };
 	bool none;
 
+	if (atomic_load(&fs->quiet_opens) &&
+	    pick.now_ns - fs->flushed_ns >= age_ns) {
+		fs->flushed_ns = pick.now_ns;
+		evfs_closes_flush(fs);
+	}
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	none = writers ? fs->n_writers == 0 : fs->dirty_count == 0;
+	none = fs->n_writers == 0;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	if (none)
 		return;
-	evfs_nodes_each(fs, pick_cb, &pick);
+	evfs_nodes_each(fs, pick_writer_cb, &pick);
 	for (size_t i = 0; i < pick.due.n; i++) {
-		struct evfs_node *node = pick.due.items[i];
-
-		/* A failure is kept with the file and logged once. */
-		if (writers)
-			evfs_notify_flush_now(fs, node->id);
-		else if (evfs_seal(fs, node, NULL) != 0)
-			evfs_log(EVFS_LOG_DEBUG, "seal: to be tried again");
-		evfs_node_unpin(fs, node);
+		evfs_notify_flush_now(fs, pick.due.items[i]->id);
+		evfs_node_unpin(fs, pick.due.items[i]);
 	}
 	evfs_free(pick.due.items);
 }
 
+/* Seals what has been dirty for so long; and what is gone for good is given
+ * up. */
+static void seal_due(struct evfs_fs *fs, uint64_t age_ns)
+{
+	uint64_t now_ns = evfs_fs_mono_ns(fs);
+	struct due due = { 0 };
+
+	evfs_meta_lock(fs->meta);
+	(void)pthread_mutex_lock(&fs->nodes.lock);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	for (struct evfs_node *node = fs->dirty_head; node;
+	     node = node->file->dirty_next)
+		if (now_ns - node->file->dirty_ns >= age_ns ||
+		    (node->file->handle.orphan && node->nlookup == 0))
+			due_add(&due, node);
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	(void)pthread_mutex_unlock(&fs->nodes.lock);
+	evfs_meta_unlock(fs->meta);
+	for (size_t i = 0; i < due.n; i++) {
+		/* A failure is kept with the file and logged once. */
+		if (evfs_seal(fs, due.items[i], NULL) != 0)
+			evfs_log(EVFS_LOG_DEBUG, "seal: to be tried again");
+		evfs_node_unpin(fs, due.items[i]);
+	}
+	evfs_free(due.items);
+}
+
+/* Files whose times have changed elsewhere, and which the kernel has not given
+ * up since: somebody has them open, or had. */
+static void retell_times(struct evfs_fs *fs)
+{
+	uint64_t *ids;
+	size_t n;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	ids = evfs_steal(fs->stale);
+	n = fs->n_stale;
+	fs->n_stale = fs->stale_cap = 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	for (size_t i = 0; i < n; i++) {
+		struct evfs_node *node = evfs_node_pin(fs, ids[i]);
+		evfs_ino ino;
+
+		if (!node)
+			continue;
+		evfs_meta_lock(fs->meta);
+		ino = node->file->handle.ino;
+		(void)pthread_mutex_lock(&fs->dirty_lock);
+		node->file->stale_listed = false;
+		(void)pthread_mutex_unlock(&fs->dirty_lock);
+		evfs_meta_unlock(fs->meta);
+		evfs_notify_attr(fs, ino);
+		evfs_node_unpin(fs, node);
+	}
+	evfs_free(ids);
+}
+
 void evfs_seal_flush_kernel(struct evfs_fs *fs)
 {
-	work_off(fs, 0, true);
+	flush_writers(fs, 0);
 }
 
 void evfs_fs_seal_all(struct evfs_fs *fs)
 {
-	work_off(fs, 0, false);
+	seal_due(fs, 0);
 }
 
 static uint64_t seal_interval_ns(struct evfs_fs *fs)
@@ -437,9 +539,11 @@ static void *sealer_main(void *arg)
 
 		(void)pthread_mutex_unlock(&fs->sealer_lock);
 		age_ns = seal_interval_ns(fs);
-		/* What the kernel holds first: it becomes dirty here. */
-		work_off(fs, age_ns, true);
-		work_off(fs, age_ns, false);
+		/* What the kernel holds first: it becomes dirty here, and
+		 * is sealed when both times are over. */
+		flush_writers(fs, age_ns / 2);
+		seal_due(fs, age_ns / 2);
+		retell_times(fs);
 		step_ns = age_ns / 4 < 1000000000 ? age_ns / 4 : 1000000000;
 		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += (long)step_ns;

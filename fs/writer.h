@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* "The writer is done": how the mount learns it, and what follows. Today a
- * real OPEN and RELEASE of each handle tell; whoever learns it otherwise (a
- * mark on the mount) calls the same functions. */
+/* "The writer is done": how the mount learns it, and what follows. Either the
+ * OPEN, FLUSH and RELEASE of each handle tell, or, where files are opened
+ * without a message, the kernel tells of each close (fs/closes.h). It is never
+ * guessed from silence: half a download is nobody's version. */
 #ifndef EVFS_FS_WRITER_H
 #define EVFS_FS_WRITER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
 struct evfs_fs;
 struct evfs_node;
+
+/* fi->fh of a handle that was opened with a message, and has a pin. */
+#define EVFS_FH_REAL 1
 
 /* Somebody opened the file, and may write. */
 void evfs_writer_opened(struct evfs_fs *fs, struct evfs_node *node,
@@ -25,5 +30,19 @@ void evfs_writer_closes(struct evfs_fs *fs, struct evfs_node *node);
  * sealed if it was the writer's. A failure is kept for evfs_seal_error(). */
 void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 		      bool may_write);
+
+/* Where files are opened without a message: a handle that may have written is
+ * gone. stamp_ns: as evfs_meta_stamp(), when that was heard. Node pinned, of a
+ * file. */
+void evfs_writer_closed(struct evfs_fs *fs, struct evfs_node *node,
+			uint64_t stamp_ns);
+
+/* A file has got a reader that is kept for the next read. Where it is not known
+ * when its handles are gone, the latest few keep theirs. No lock held; the node
+ * is pinned. */
+void evfs_writer_reads(struct evfs_fs *fs, struct evfs_node *node);
+
+/* Bytes of the file, if it is not sealed; else 0. */
+uint64_t evfs_writer_unsealed(struct evfs_fs *fs, struct evfs_node *node);
 
 #endif

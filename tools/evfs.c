@@ -35,7 +35,8 @@ static const char usage_text[] =
 	"  -o OPT,...     mount options: ro, allow_other, default_permissions, ...\n"
 	"                 listen=ADDR:PORT listens there instead of where\n"
 	"                 'evfsctl init --listen' said;\n"
-	"                 write_quorum=N, read_quorum=N: of this mount\n"
+	"                 write_quorum=N, read_quorum=N: of this mount;\n"
+	"                 real_opens: hear of each open and close by a message\n"
 	"  -h, --help     show this\n"
 	"  -V, --version  show the version\n"
 	"\n"
@@ -48,6 +49,7 @@ struct options {
 	const char *store, *mountpoint; /* borrowed from argv */
 	char *listen;                   /* owned; NULL: as the store says */
 	unsigned write_quorum, read_quorum; /* 0: as the settings say */
+	bool real_opens;                    /* -o real_opens */
 	struct evfs_buf fuse;           /* options for the mount, a text */
 };
 
@@ -117,7 +119,9 @@ static int take_options(struct options *options, const char *list)
 		if (rc == 0)
 			continue;
 		rc = 0;
-		if (!strncmp(option, "listen=", 7)) {
+		if (!strcmp(option, "real_opens")) {
+			options->real_opens = true;
+		} else if (!strncmp(option, "listen=", 7)) {
 			evfs_free(options->listen);
 			options->listen = evfs_strdup(option + 7);
 			rc = options->listen ? 0 : EVFS_ENOMEM;
@@ -287,6 +291,7 @@ static int start(struct evfs_daemon *daemon, const struct options *options,
 		.debug = options->debug,
 		.write_quorum = options->write_quorum,
 		.read_quorum = options->read_quorum,
+		.real_opens = options->real_opens,
 		.status_json = evfs_status_for_mount,
 		.status_ctx = daemon
 	};

@@ -285,17 +285,23 @@ static int run_config_set(struct evfs_daemon *daemon,
 			  json_t **reply, struct evfs_err *err)
 {
 	const char *key, *value;
+	int64_t quorum = 1;
 	int rc = need_text(request, "key", &key, err);
 
-	(void)reply;
 	if (!rc)
 		rc = need_text(request, "value", &value, err);
 	if (rc)
 		return rc;
 	evfs_meta_lock(daemon->meta);
 	rc = evfs_config_set_text(daemon->meta, key, value, err);
+	if (!rc)
+		quorum = evfs_config_get(daemon->meta, EVFS_CONFIG_read_quorum);
 	evfs_meta_unlock(daemon->meta);
 	evfs_engine_config_changed(engine);
+	if (!rc && quorum > 1 && evfs_fs_opens_quietly(daemon->fs))
+		*reply = json_pack("{s:s}", "note",
+				   "read_quorum is kept from the next mount "
+				   "on: this one does not hear of opens");
 	return rc ? rc : evfs_meta_sync(daemon->meta, err);
 }
 

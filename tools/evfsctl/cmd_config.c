@@ -56,8 +56,14 @@ static int set(const char *store, const char *key, const char *value,
 					   value),
 				 -1, &reply, err);
 
-	if (!rc)
+	if (!rc) {
+		const json_t *note = json_object_get(reply, "note");
+
+		if (note)
+			fprintf(stderr, "evfsctl: %s\n",
+				json_string_value(note));
 		json_decref(reply);
+	}
 	if (rc != EVFS_ECLOSED)
 		return rc;
 	rc = evfs_meta_open(&options, &meta, err);
