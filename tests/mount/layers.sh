@@ -179,6 +179,10 @@ read_repair_by_chance() {
 	files $dir
 	alone read_repair
 	apart "$reader" $dir
+	# else only what the kernel has not cached is an occasion
+	stop "$reader"
+	start "$reader" -o real_opens
+	until_true 30 connected
 	ctl "$reader" config set read_repair_chance 1 || fail "config"
 	until_true 60 eval "read_all '$(mnt "$reader")/$dir'; same_roots"
 	is_repaired "$reader" $dir 0
