@@ -431,8 +431,9 @@ static void sync_session(struct evfs_engine *engine,
 	evfs_push_ask(engine, session, &engine->durable);
 	if (session->state != EVFS_SESSION_ACTIVE)
 		return;
-	session->pull = evfs_context_copy(&session->pulled,
-					  &session->peer->report.context) == 0;
+	/* without memory for it the next Report tells what lacks */
+	if (evfs_push_again(session, &session->peer->report.context) < 0)
+		return;
 	evfs_report_send(engine, session);
 	evfs_session_ping(engine, session);
 }

@@ -107,6 +107,7 @@ struct evfs_peer {
 	struct evfs_weight held;   /* beyond its report, and not expired */
 	bool mark;		   /* seen while the list is refreshed */
 	bool audit_due;		   /* an audit is to be begun */
+	bool audit_taken;	   /* of lost memory: all that it has came */
 	bool diverged; /* equal contexts, unequal roots: not a matter of time */
 	/* net/engine_gossip.c, net/engine_links.c: */
 	uint64_t lost_ns;	   /* when a session of it broke; 0 = never */

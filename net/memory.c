@@ -4,7 +4,8 @@
  * all that it has, and gives nothing before the last one has answered: only
  * then it knows what was removed while it was not itself. One that joins again
  * is asked the same by every member, for it may have forgotten what it removed
- * alone. */
+ * alone; but only when it has heard everybody: a member may have forgotten what
+ * another has still, and is to get it whole. */
 #include <stdio.h>
 #include <string.h>
 
@@ -56,6 +57,7 @@ static void start_over(struct evfs_engine *engine, const char *why)
 		evfs_context_fini(&peer->report.context);
 		peer->report.known = peer->report.complete = false;
 		peer->report.unsaved = false;
+		peer->audit_taken = false;
 		if (!peer->member.removed)
 			evfs_peer_back_off(engine, peer, why);
 	}
@@ -163,23 +165,35 @@ void evfs_memory_contact(struct evfs_engine *engine)
 
 /* ---- asking ---- */
 
-static void ask_for_all(struct evfs_engine *engine,
-			struct evfs_session *session, bool back)
+/* from NULL: everything. */
+static void send_pull(struct evfs_engine *engine, struct evfs_session *session,
+		      const struct evfs_context *from, bool back)
 {
 	Evfs__Wire__Envelope envelope = EVFS__WIRE__ENVELOPE__INIT;
 	Evfs__Wire__Pull pull = EVFS__WIRE__PULL__INIT;
+	struct evfs_buf context = { 0 };
 
-	pull.audit = true;
-	pull.back = back;
-	envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
-	envelope.pull = &pull;
-	evfs_log(EVFS_LOG_INFO, "audit: peer=%s everything was asked for",
-		 session->peer->member.name);
-	(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
-				&envelope);
+	if (from == NULL || evfs_wire_put_context(from, &context) == 0) {
+		pull.context = evfs_wire_bytes(context.data, context.len);
+		pull.audit = true;
+		pull.back = back;
+		envelope.kind_case = EVFS__WIRE__ENVELOPE__KIND_PULL;
+		envelope.pull = &pull;
+		(void)evfs_session_send(engine, session, EVFS_CHANNEL_CONTROL,
+					&envelope);
+	}
+	evfs_buf_fini(&context);
 }
 
-static void ask(struct evfs_engine *engine, struct evfs_peer *peer)
+static void ask_for_all(struct evfs_engine *engine,
+			struct evfs_session *session)
+{
+	evfs_log(EVFS_LOG_INFO, "audit: peer=%s everything was asked for",
+		 session->peer->member.name);
+	send_pull(engine, session, NULL, false);
+}
+
+static bool is_due(struct evfs_engine *engine, const struct evfs_peer *peer)
 {
 	struct evfs_err err = { 0 };
 	bool due = false;
@@ -191,10 +205,48 @@ static void ask(struct evfs_engine *engine, struct evfs_peer *peer)
 	if (r < 0)
 		evfs_log(EVFS_LOG_WARN, "audit: peer=%s err=%s",
 			 peer->member.name, err.msg);
-	if (!due)
+	return r < 0 || due;
+}
+
+/* Has everybody told all that there is? */
+static bool all_taken(struct evfs_engine *engine)
+{
+	const struct evfs_peer *peer;
+
+	for (peer = engine->peers; peer != NULL; peer = peer->next)
+		if (!peer->member.removed && !peer->audit_taken &&
+		    is_due(engine, peer))
+			return false;
+	return true;
+}
+
+/* To be audited by a member, beside what is new there. */
+static void ask_back(struct evfs_engine *engine, struct evfs_peer *peer)
+{
+	if (peer->session->audit_back_asked || !is_due(engine, peer))
 		return;
-	peer->session->audit_asked = true;
-	ask_for_all(engine, peer->session, engine->rejoining);
+	peer->session->audit_back_asked = true;
+	send_pull(engine, peer->session, &engine->durable, true);
+}
+
+static void ask_all(struct evfs_engine *engine)
+{
+	bool back = engine->rejoining && all_taken(engine);
+	struct evfs_peer *peer;
+
+	for (peer = engine->peers; peer != NULL; peer = peer->next) {
+		struct evfs_session *session = peer->session;
+
+		if (session == NULL || peer->member.removed)
+			continue;
+		if (peer->audit_taken) {
+			if (back)
+				ask_back(engine, peer);
+		} else if (!session->audit_asked && is_due(engine, peer)) {
+			session->audit_asked = true;
+			ask_for_all(engine, session);
+		}
+	}
 }
 
 static void send_audited(struct evfs_engine *engine,
@@ -217,7 +269,7 @@ static void audit_back(struct evfs_engine *engine,
 
 	if (session->back == EVFS_BACK_WANTED) {
 		session->back = EVFS_BACK_ASKED;
-		ask_for_all(engine, session, false);
+		ask_for_all(engine, session);
 	} else if (session->back == EVFS_BACK_TAKEN) {
 		evfs_meta_lock(engine->meta);
 		durable = evfs_meta_durable_generation(engine->meta);
@@ -254,10 +306,7 @@ void evfs_memory_tick(struct evfs_engine *engine)
 		engine->report_due = engine->changed = true;
 		return;
 	}
-	for (peer = engine->peers; peer != NULL; peer = peer->next)
-		if (peer->session != NULL && !peer->member.removed &&
-		    !peer->session->audit_asked)
-			ask(engine, peer);
+	ask_all(engine);
 }
 
 /* ---- taking the answer ---- */
@@ -327,41 +376,38 @@ int evfs_memory_stream_met(struct evfs_engine *engine,
 	return r;
 }
 
-/* Meta locked. Is the audit done, in both directions if it has two? */
-static int settle(struct evfs_engine *engine, struct evfs_session *session,
-		  struct evfs_err *err)
+/* Meta locked. */
+static int audited(struct evfs_engine *engine, uint64_t node,
+		   struct evfs_err *err)
 {
 	bool due = false;
-	int r = evfs_life_is_due(engine->meta, session->node, &due, err);
+	int r = evfs_life_is_due(engine->meta, node, &due, err);
 
-	if (r < 0 || !due || !session->audit_taken ||
-	    (engine->rejoining && !session->audit_given))
-		return r;
-	return evfs_life_audited(engine->meta, session->node, err);
+	return r == 0 && due ? evfs_life_audited(engine->meta, node, err) : r;
 }
 
 int evfs_memory_given(struct evfs_engine *engine, struct evfs_session *session,
 		      struct evfs_err *err)
 {
-	int r;
+	int r = 0;
 
-	session->audit_given = true;
 	evfs_meta_lock(engine->meta);
-	r = settle(engine, session, err);
+	if (engine->rejoining && session->audit_back_asked)
+		r = audited(engine, session->node, err);
 	evfs_meta_unlock(engine->meta);
 	return r;
 }
 
-/* Meta locked. */
+/* Meta locked. Of one that joins again the audit has another direction. */
 static int stream_taken(struct evfs_engine *engine,
 			struct evfs_session *session, struct evfs_err *err)
 {
-	session->audit_taken = true;
+	session->peer->audit_taken = true;
 	if (session->back == EVFS_BACK_ASKED) {
 		session->back = EVFS_BACK_TAKEN;
 		session->back_generation = evfs_meta_generation(engine->meta);
 	}
-	return settle(engine, session, err);
+	return engine->rejoining ? 0 : audited(engine, session->node, err);
 }
 
 int evfs_memory_stream_end(struct evfs_engine *engine,

@@ -454,17 +454,53 @@ void evfs_push_ask(struct evfs_engine *engine, struct evfs_session *session,
 	evfs_buf_fini(&context);
 }
 
+/* The least of both, for each actor. */
+static void lower(struct evfs_context *context,
+		  const struct evfs_context *other)
+{
+	size_t n = 0, i;
+
+	for (i = 0; i < context->n; i++) {
+		struct evfs_context_row row = context->rows[i];
+		uint64_t theirs = evfs_context_get(other, row.actor);
+
+		if (theirs < row.counter)
+			row.counter = theirs;
+		if (row.counter > 0)
+			context->rows[n++] = row;
+	}
+	context->n = n;
+}
+
+int evfs_push_again(struct evfs_session *session,
+		    const struct evfs_context *from)
+{
+	int r = 0;
+
+	if (session->pull)
+		lower(&session->pulled, from);
+	else
+		r = evfs_context_copy(&session->pulled, from);
+	session->pull = r == 0;
+	return r;
+}
+
 int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 		   const Evfs__Wire__Pull *pull, struct evfs_err *err)
 {
-	int r = evfs_wire_get_context(&pull->context, &session->pulled, err);
+	struct evfs_context from = { 0 };
+	int r = evfs_wire_get_context(&pull->context, &from, err);
 
 	(void)engine;
 	/* a stream under way goes on first, and counts for nothing: what
 	 * arrives twice changes nothing */
-	session->pull = r == 0;
-	session->pull_audit = pull->audit;
+	if (r == 0 && evfs_push_again(session, &from) < 0)
+		r = evfs_err_set(err, EVFS_ENOMEM, "pull: out of memory");
+	evfs_context_fini(&from);
+	if (r < 0)
+		return r;
+	session->pull_audit |= pull->audit;
 	if (pull->audit && pull->back)
 		session->back = EVFS_BACK_WANTED;
-	return r;
+	return 0;
 }

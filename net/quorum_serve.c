@@ -259,9 +259,8 @@ static int send_state(struct evfs_engine *engine, struct evfs_session *session,
 static int stream_it(struct evfs_session *session, const struct side *theirs,
 		     struct evfs_err *err)
 {
-	if (evfs_context_copy(&session->pulled, &theirs->context) < 0)
+	if (evfs_push_again(session, &theirs->context) < 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "state: out of memory");
-	session->pull = true;
 	return 0;
 }
 

@@ -121,8 +121,7 @@ struct evfs_session {
 	bool pull_audit;	     /* for an audit of the peer's */
 	bool audit_asked;	     /* an audit of ours: it was asked for
 				      * everything, */
-	bool audit_taken;	     /* which came; */
-	bool audit_given;	     /* it has audited us, too */
+	bool audit_back_asked;	     /* and later to audit us, too */
 	enum evfs_back back;
 	uint64_t back_generation;    /* TAKEN: to be on disk */
 	struct evfs_context pulled;  /* from where, then */
@@ -224,6 +223,11 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 /* Sends Pull: everything beyond `from` is wanted. */
 void evfs_push_ask(struct evfs_engine *engine, struct evfs_session *session,
 		   const struct evfs_context *from);
+/* A stream of everything beyond `from` is due, and of what was asked for before
+ * and has not begun: the one may be an audit, which waits for all that there
+ * is. EVFS_ENOMEM. */
+int evfs_push_again(struct evfs_session *session,
+		    const struct evfs_context *from) EVFS_MUST_USE;
 int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 		   const Evfs__Wire__Pull *pull,
 		   struct evfs_err *err) EVFS_MUST_USE;

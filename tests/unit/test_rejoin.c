@@ -7,8 +7,10 @@
 
 #include "base/mem.h"
 #include "meta/collect.h"
+#include "meta/facts.h"
 #include "meta/life.h"
 #include "meta/members.h"
+#include "meta/tree.h"
 #include "tests/unit/engine_world.h"
 
 static void remove_member(unsigned i, unsigned other)
@@ -83,6 +85,10 @@ static void join_again(unsigned i, unsigned by)
 	rejoin(i);
 	know(&nodes[by], i, true);
 	commit(&nodes[by]);
+	if (nodes[by].engine != NULL) {
+		evfs_engine_members_changed(nodes[by].engine);
+		evfs_loop_poke(loop, by);
+	}
 	take_members(i, by);
 }
 
@@ -126,6 +132,118 @@ START_TEST(forgotten_removal)
 }
 END_TEST
 
+static void chmod_file(unsigned i, const char *name, uint32_t mode)
+{
+	struct evfs_attr attr = { .kind = EVFS_ATTR_MODE, .value.mode = mode };
+	struct evfs_err err = { 0 };
+	evfs_ino ino = ino_of(i, name);
+
+	evfs_meta_lock(nodes[i].meta);
+	must(evfs_tree_set_attr_of(nodes[i].meta, ino, &attr, &err), &err);
+	evfs_meta_unlock(nodes[i].meta);
+}
+
+static void attr_of(unsigned i, const char *name, struct evfs_attributes *ret)
+{
+	struct evfs_entry entry = { 0 };
+	struct evfs_err err = { 0 };
+
+	ck_assert(lookup(i, name, &entry));
+	evfs_meta_lock(nodes[i].meta);
+	must(evfs_view_attr(nodes[i].meta, &entry, ret, &err), &err);
+	evfs_meta_unlock(nodes[i].meta);
+	evfs_entry_fini(&entry);
+}
+
+static bool knows(unsigned i, evfs_ino ino)
+{
+	const struct evfs_object *object = NULL;
+	struct evfs_err err = { 0 };
+
+	evfs_meta_lock(nodes[i].meta);
+	must(evfs_facts_get(evfs_meta_facts(nodes[i].meta), ino, &object,
+			    &err), &err);
+	evfs_meta_unlock(nodes[i].meta);
+	return object != NULL;
+}
+
+/* B changes the mode of a file and removes it; B has forgotten the file, C has
+ * not yet, and A, which was removed, brings it back with an edit. So B hears of
+ * the file by A alone, and is to get the mode that only C knows: A gives only
+ * what it has when it has heard everybody, though B is there first. */
+START_TEST(forgotten_attributes)
+{
+	struct evfs_attributes first, attr;
+	struct evfs_engine_status s;
+	evfs_ino ino;
+
+	make(3);
+	for (unsigned i = 0; i < 3; i++)
+		power_on(i);
+	create(0, "f", 10, 1);
+	wait_converged(3);
+	ino = ino_of(0, "f");
+	power_off(0);
+	remove_member(1, 0);
+	rewrite(0, "f", 20, 2);
+	commit(&nodes[0]);
+	chmod_file(1, "f", 0751);
+	unlink_file(1, "f");
+	wait_converged(3);
+	run_ms(12000); /* reports get into the store */
+	collect(1);
+	ck_assert(!knows(1, ino) && knows(2, ino));
+	join_again(0, 1);
+	evfs_loop_link(loop, 0, 2, false);
+	evfs_loop_link(loop, 2, 0, false);
+	power_on(0);
+	run_ms(10000);
+	ck_assert(is_connected(0, 1) && !is_connected(0, 2));
+	evfs_loop_link(loop, 0, 2, true);
+	evfs_loop_link(loop, 2, 0, true);
+	wait_converged(3);
+	attr_of(0, "f", &first);
+	ck_assert_uint_eq(first.mode & 0777, 0751);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert(has_file(i, "f", 20, 2));
+		attr_of(i, "f", &attr);
+		ck_assert_uint_eq(attr.mode, first.mode);
+		ck_assert_int_eq(attr.ctime_s, first.ctime_s);
+		ck_assert_uint_eq(attr.ctime_ns, first.ctime_ns);
+		status(i, &s);
+		evfs_free(s.peers);
+		ck_assert_uint_eq(s.audit.divergences, 0);
+	}
+}
+END_TEST
+
+/* Two join again at once, and audit each other in both directions: neither's
+ * wish takes the place of the other's. */
+START_TEST(two_at_once)
+{
+	make(3);
+	for (unsigned i = 0; i < 3; i++)
+		power_on(i);
+	create(0, "f", 10, 1);
+	wait_converged(3);
+	power_off(0);
+	power_off(1);
+	remove_member(2, 0);
+	remove_member(2, 1);
+	create(0, "a", 10, 2);
+	create(1, "b", 10, 3);
+	commit(&nodes[0]);
+	commit(&nodes[1]);
+	join_again(0, 2);
+	join_again(1, 2);
+	power_on(0);
+	power_on(1);
+	wait_converged(3);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert(exists(i, "f") && exists(i, "a") && exists(i, "b"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rejoin");
@@ -135,6 +253,8 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, forgotten_removal);
+	tcase_add_test(tc, forgotten_attributes);
+	tcase_add_test(tc, two_at_once);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
