@@ -73,8 +73,12 @@ int evfs_life_is_lost(struct evfs_meta *meta, const struct evfs_met *met,
 	int rc;
 
 	*ret = false;
-	/* While audits are due, it is known already. */
-	if (met->instance == 0 || store->amnesia)
+	/* While audits are due, it is known already. And what a former life
+	 * lost, the audits of this one have brought back: a member says so that
+	 * has not met this life yet (its Hello was under way), or has forgotten
+	 * that it has (it was restored as well). */
+	if (met->instance == 0 || store->amnesia ||
+	    met->epoch < store->actor.epoch)
 		return 0;
 	rc = runs_read(meta, &runs, err);
 	n = runs.len / RUN_BYTES;

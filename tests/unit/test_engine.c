@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "meta/config.h"
 #include "meta/content.h"
+#include "meta/life.h"
 #include "meta/members.h"
 #include "tests/unit/engine_world.h"
 
@@ -390,6 +391,35 @@ START_TEST(amnesia)
 }
 END_TEST
 
+/* A Hello that was under way tells of a run of the life before, which the store
+ * does not know: the audits of this life have brought what that one lost. */
+START_TEST(former_runs)
+{
+	struct evfs_met met = { .instance = 12345, .counter = 1 };
+	struct evfs_meta *meta;
+	struct evfs_err err = { 0 };
+	bool lost = true;
+
+	make(2);
+	meta = nodes[1].meta;
+	met.epoch = evfs_meta_actor(meta).epoch;
+	evfs_meta_lock(meta);
+	must(evfs_life_begin(meta, &err), &err);
+	evfs_meta_unlock(meta);
+	commit(&nodes[1]);
+	power_on(0);
+	power_on(1);
+	wait_converged(2);
+	evfs_meta_lock(meta);
+	must(evfs_life_is_lost(meta, &met, &lost, &err), &err);
+	ck_assert(!lost);
+	met.epoch = evfs_meta_actor(meta).epoch;
+	must(evfs_life_is_lost(meta, &met, &lost, &err), &err);
+	ck_assert(lost);
+	evfs_meta_unlock(meta);
+}
+END_TEST
+
 /* Somebody waits for content: it comes first, or is given up at once. */
 static unsigned unreachable_calls;
 
@@ -534,6 +564,7 @@ int main(void)
 	tcase_add_test(tc, twins);
 	tcase_add_test(tc, restart_unnoticed);
 	tcase_add_test(tc, amnesia);
+	tcase_add_test(tc, former_runs);
 	tcase_add_test(tc, urgent);
 	tcase_add_test(tc, bandwidth);
 	tcase_add_test(tc, bandwidth_of_small_files);
