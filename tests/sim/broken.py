@@ -118,6 +118,10 @@ RULES = [
     ('removed-counts', 'an answer of a removed member counts for a quorum',
      'net/quorum.c',
      'n += peer != NULL && !peer->member.removed;', 'n += peer != NULL;'),
+    ('content-refused', 'a member does not give a content that it has',
+     'net/serve.c',
+     '\tif (data == NULL) {\n\t\tno_chunk.hashes',
+     '\tif (data == NULL || hash->b[0] % 16 == 0) {\n\t\tno_chunk.hashes'),
     ('audit-starves', 'the wait for an audit begins anew with each stream',
      'net/report.c',
      '\tif (peer->unequal_ns == 0)\n'

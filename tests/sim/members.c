@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "meta/content.h"
 #include "meta/life.h"
 #include "meta/members.h"
 #include "tests/sim/sim.h"
@@ -221,25 +220,6 @@ void sim_readmit(struct sim_replica *r, struct sim_replica *by)
 
 /* ---- in the end ---- */
 
-static bool any_wants(struct sim *sim)
-{
-	struct evfs_content_stats stats;
-	unsigned i;
-
-	for (i = 0; i < sim->n; i++) {
-		struct sim_replica *r = &sim->replicas[i];
-
-		if (r->removed)
-			continue;
-		evfs_meta_lock(r->meta);
-		evfs_content_get_stats(evfs_meta_content(r->meta), &stats);
-		evfs_meta_unlock(r->meta);
-		if (stats.wanted > 0)
-			return true;
-	}
-	return false;
-}
-
 struct sim_replica *sim_first_member(struct sim *sim)
 {
 	unsigned i = 0;
@@ -297,7 +277,7 @@ static struct sim_replica *first_knowing(struct sim *sim)
 void sim_settle_members(struct sim *sim)
 {
 	struct sim_replica *by = first_knowing(sim);
-	bool left = false;
+	bool left = false, *only_here;
 	unsigned i;
 
 	introduce_strangers(sim, by);
@@ -306,16 +286,17 @@ void sim_settle_members(struct sim *sim)
 
 		if (!r->removed)
 			continue;
-		/* content that only it has would be waited for */
-		if (sim_chance(sim, 60) || any_wants(sim)) {
+		if (sim_chance(sim, 60)) {
 			sim_readmit(r, by);
 			continue;
 		}
 		sim_trace(sim, "%s stays out", r->name);
-		note_gone(sim, r->node);
-		keep_out(sim, r->node);
 		if (r->engine != NULL)
 			sim_crash(r);
+		only_here = sim_contents_only_here(r);
+		note_gone(sim, r->node);
+		keep_out(sim, r->node);
+		sim_contents_note_lost(r, only_here);
 		left = true;
 	}
 	introduce_strangers(sim, by);

@@ -72,7 +72,7 @@ static struct evfs_content_put *put_content(struct sim_replica *r)
 		      &sim->cap_contents, sizeof(*sim->contents)) < 0)
 		abort();
 	sim->contents[sim->n_contents++] = (struct sim_written){
-		*evfs_content_put_name(put), tag
+		.name = *evfs_content_put_name(put), .tag = tag
 	};
 	return put;
 }

@@ -2,7 +2,6 @@
 /* Restored backups: an older state of a replica comes back, found out at the
  * start or only by the members. */
 #include "base/mem.h"
-#include "meta/content.h"
 #include "meta/members.h"
 #include "tests/sim/sim.h"
 
@@ -79,31 +78,14 @@ void sim_look(struct sim_replica *r)
 	r->op_counter = 0;
 }
 
-/* Content that has not arrived anywhere would be lost with its only holder. */
-static bool any_wants(struct sim *sim)
-{
-	struct evfs_content_stats stats;
-	unsigned i;
-
-	for (i = 0; i < sim->n; i++) {
-		struct evfs_meta *meta = sim->replicas[i].meta;
-
-		evfs_meta_lock(meta);
-		evfs_content_get_stats(evfs_meta_content(meta), &stats);
-		evfs_meta_unlock(meta);
-		if (stats.wanted > 0)
-			return true;
-	}
-	return false;
-}
-
 void sim_restore(struct sim_replica *r)
 {
 	struct sim *sim = r->sim;
 	struct evfs_err err = { 0 };
 	bool noticed = sim_chance(sim, 50);
+	bool *only_here;
 
-	if (r->backup == NULL || sim_any_unnoticed(sim) || any_wants(sim))
+	if (r->backup == NULL || sim_any_unnoticed(sim))
 		return;
 	if (!noticed && (r->removed || !all_can_tell(r)))
 		noticed = true;
@@ -117,8 +99,10 @@ void sim_restore(struct sim_replica *r)
 	}
 	r->unnoticed = !noticed;
 	sim_forget_questions(sim);
+	only_here = sim_contents_only_here(r);
 	sim_must(sim, evfs_meta_restore(r->meta, r->backup, noticed, &err),
 		 &err, "restore");
+	sim_contents_note_lost(r, only_here);
 	sim_ledger_restored(r);
 	evfs_backup_free(r->backup);
 	r->backup = NULL;

@@ -122,6 +122,7 @@ static void settle(struct sim *sim)
 		}
 		sim_close_handles(r);
 		r->away_until = 0;
+		sim_commit(r);
 	}
 	sim->quiet = true;
 	sim_settle_members(sim);

@@ -123,6 +123,7 @@ struct sim_question {
 struct sim_written {
 	evfs_hash name;
 	uint64_t tag; /* of its bytes: sim_content() */
+	bool lost;    /* with the only store that had it: contents.c */
 };
 
 struct sim {
@@ -214,6 +215,20 @@ struct sim_replica *sim_first_member(struct sim *sim);
 void sim_keep_out(struct sim *sim);
 /* All are on: who was removed comes back, or goes for good. */
 void sim_settle_members(struct sim *sim);
+
+/* ---- contents.c ---- */
+/* Which contents has this replica alone, by their numbers? It is about to lose
+ * some of them, or to go for good; commits all others. Of the caller. */
+bool *sim_contents_only_here(struct sim_replica *replica);
+/* That has happened: those that it has no longer are lost. Frees `only`. */
+void sim_contents_note_lost(struct sim_replica *replica, bool *only);
+/* What it has on disk now (it was written once more, or was under way) is not
+ * lost any more. */
+void sim_contents_committed(struct sim_replica *replica);
+/* Was it lost so, and does nobody have it? */
+bool sim_content_may_lack(struct sim *sim, const evfs_hash *name);
+/* Is any content wanted here? *ret_only_lost: but such that may lack, none. */
+bool sim_contents_wanted(struct sim_replica *replica, bool *ret_only_lost);
 
 /* ---- collect.c ---- */
 /* A pass of the collector on one replica, which must show nowhere. */

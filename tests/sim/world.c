@@ -27,6 +27,7 @@ static void on_durable(void *ctx)
 	struct sim_replica *replica = ctx;
 
 	sim_ledger_committed(replica);
+	sim_contents_committed(replica);
 	/* to compare with after a crash; not needed where none can come */
 	if (!replica->sim->quiet)
 		read_view(replica);
