@@ -126,7 +126,9 @@ void evfs_engine_config_changed(struct evfs_engine *engine)
 bool evfs_bucket_take(struct evfs_bucket *bucket, uint64_t now_ns,
 		      uint64_t bytes, uint64_t *next_ns)
 {
-	uint64_t gap_ms = (now_ns - bucket->ns) / EVFS_MS;
+	/* whoever looked at the clock later may have been here before */
+	uint64_t gap_ms =
+		now_ns > bucket->ns ? (now_ns - bucket->ns) / EVFS_MS : 0;
 
 	if (bucket->rate == 0)
 		return true;

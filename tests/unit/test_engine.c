@@ -12,6 +12,7 @@
 #include "meta/content.h"
 #include "meta/life.h"
 #include "meta/members.h"
+#include "net/engine_priv.h"
 #include "tests/unit/engine_world.h"
 
 /* ---- tests ---- */
@@ -420,6 +421,24 @@ START_TEST(former_runs)
 }
 END_TEST
 
+/* A pass begins with one look at the clock, and what it sends takes another:
+ * time does not go back, nor are tokens given out for it. */
+START_TEST(late_clock)
+{
+	struct evfs_bucket bucket = { .rate = 1000, .tokens = 1000,
+				      .ns = 5 * SECOND };
+	uint64_t next_ns = UINT64_MAX;
+
+	ck_assert(evfs_bucket_take(&bucket, 5 * SECOND, 0, &next_ns));
+	ck_assert(evfs_bucket_take(&bucket, 5 * SECOND + 2 * MS, 1500,
+				   &next_ns));
+	ck_assert(!evfs_bucket_take(&bucket, 5 * SECOND, 0, &next_ns));
+	ck_assert_uint_gt(next_ns, 5 * SECOND);
+	ck_assert_int_eq(bucket.tokens, -500);
+	ck_assert(evfs_bucket_take(&bucket, 6 * SECOND, 0, &next_ns));
+}
+END_TEST
+
 /* Somebody waits for content: it comes first, or is given up at once. */
 static unsigned unreachable_calls;
 
@@ -565,6 +584,7 @@ int main(void)
 	tcase_add_test(tc, restart_unnoticed);
 	tcase_add_test(tc, amnesia);
 	tcase_add_test(tc, former_runs);
+	tcase_add_test(tc, late_clock);
 	tcase_add_test(tc, urgent);
 	tcase_add_test(tc, bandwidth);
 	tcase_add_test(tc, bandwidth_of_small_files);
