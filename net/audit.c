@@ -304,19 +304,14 @@ void evfs_audit_run(struct evfs_engine *engine, struct evfs_session *session,
 		    uint64_t now_ns, uint64_t *next_ns)
 {
 	struct evfs_err err = { 0 };
-	uint64_t before;
 	bool more = true;
 	int i, r = 0;
 
 	if (session->audits == NULL)
 		return;
 	while (r == 0 && more && session->state == EVFS_SESSION_ACTIVE &&
-	       evfs_push_may_send(engine, session, now_ns, next_ns)) {
-		before = engine->bytes_sent;
+	       evfs_push_may_send(engine, session, now_ns, next_ns))
 		r = evfs_audit_send_objects(engine, session, &more, &err);
-		(void)evfs_bucket_take(&engine->up, now_ns,
-				       engine->bytes_sent - before, next_ns);
-	}
 	/* Comparing goes on meanwhile, and ends behind the last object. */
 	for (i = 0; i < 2 && r == 0 && session->state == EVFS_SESSION_ACTIVE;
 	     i++) {

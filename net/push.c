@@ -263,14 +263,19 @@ static int send_frames(struct packer *packer)
 	return 0;
 }
 
+/* bandwidth_up pays for it. */
 static int send_packed(struct packer *packer,
 		       struct evfs_object *const *objects, size_t n,
 		       struct evfs_err *err)
 {
+	struct evfs_engine *engine = packer->engine;
+	uint64_t before = engine->bytes_sent, next_ns = UINT64_MAX;
 	int r = pack(packer, objects, n);
 
 	if (r == 0)
 		r = send_frames(packer);
+	(void)evfs_bucket_take(&engine->up, evfs_engine_now(engine),
+			       engine->bytes_sent - before, &next_ns);
 	packer_fini(packer);
 	if (r < 0)
 		return evfs_err_set(err, r, "sending a batch: %s",
@@ -413,7 +418,6 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 		   uint64_t now_ns, uint64_t *next_ns)
 {
 	struct evfs_err err = { 0 };
-	uint64_t before;
 	int r = 0;
 
 	while (r == 0 && session->state == EVFS_SESSION_ACTIVE) {
@@ -428,10 +432,7 @@ void evfs_push_run(struct evfs_engine *engine, struct evfs_session *session,
 		if (session->out.paced &&
 		    !evfs_hints_may_go_on(engine, session, now_ns, next_ns))
 			break;
-		before = engine->bytes_sent;
 		r = next_batch(engine, session, &err);
-		(void)evfs_bucket_take(&engine->up, now_ns,
-				       engine->bytes_sent - before, next_ns);
 	}
 	if (r < 0)
 		evfs_session_fail(engine, session, &err);

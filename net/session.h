@@ -233,7 +233,7 @@ int evfs_push_pull(struct evfs_engine *engine, struct evfs_session *session,
 		   struct evfs_err *err) EVFS_MUST_USE;
 void evfs_push_fini(struct evfs_session *session);
 /* May a batch of objects go out now, by what is queued and by bandwidth_up? If
- * not, *next_ns is lowered to when to ask again. Who sends one takes its bytes
+ * not, *next_ns is lowered to when to ask again. Sending one takes its bytes
  * from engine->up. */
 bool evfs_push_may_send(struct evfs_engine *engine,
 			struct evfs_session *session, uint64_t now_ns,
