@@ -212,9 +212,10 @@ int evfs_tree_link(struct evfs_meta *meta, evfs_ino from_dir,
 static int link_loose(struct evfs_tx *tx, struct evfs_handle *handle,
 		      const struct evfs_new *what, const struct evfs_spot *to)
 {
-	struct evfs_content_ref kept = { handle->content, handle->size,
-					 handle->mtime_s, handle->mtime_ns,
-					 0, false };
+	struct evfs_content_ref kept = { .content = handle->content,
+					 .size = handle->size,
+					 .mtime_s = handle->mtime_s,
+					 .mtime_ns = handle->mtime_ns };
 	struct evfs_where where = evfs_spot_where(to);
 	struct evfs_new full = *what;
 	struct evfs_object *object = NULL;

@@ -110,9 +110,10 @@ static struct evfs_content_ref content_of(const struct evfs_object *object,
 	const struct evfs_attr *times =
 		evfs_object_find_attr(object, EVFS_ATTR_TIMES, NULL, 0);
 	evfs_stamp stamp = { version->time_ns, version->dot };
-	struct evfs_content_ref content = { version->content, version->size,
-					    version->mtime_s,
-					    version->mtime_ns, 0, false };
+	struct evfs_content_ref content = { .content = version->content,
+					    .size = version->size,
+					    .mtime_s = version->mtime_s,
+					    .mtime_ns = version->mtime_ns };
 
 	if (times != NULL && evfs_stamp_cmp(&times->stamp, &stamp) > 0) {
 		content.mtime_s = times->value.times.mtime_s;

@@ -194,9 +194,10 @@ static int restore_locked(struct evfs_meta *meta, const char *path,
 		rc = find_dir(meta, to, &dir, &name, err);
 	if (rc)
 		return rc;
-	content = (struct evfs_content_ref){ past.content, past.size,
-					     past.mtime_s, past.mtime_ns,
-					     0, false };
+	content = (struct evfs_content_ref){ .content = past.content,
+					     .size = past.size,
+					     .mtime_s = past.mtime_s,
+					     .mtime_ns = past.mtime_ns };
 	rc = evfs_view_lookup(meta, dir, name, strlen(name), &entry, err);
 	if (!rc)
 		rc = write_over(meta, dir, &entry, &content, err);
