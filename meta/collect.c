@@ -284,14 +284,9 @@ static int prune(struct pass *pass, const struct evfs_object *object)
 	size_t links = dead_links(pass, object);
 	size_t ties = old_ties(pass, object);
 	struct evfs_object *copy;
-	bool pinned, added;
+	bool added;
 	int rc;
 
-	if (links == 0 && ties == 0)
-		return 0;
-	rc = is_pinned(pass, object, &pinned);
-	if (rc != 0 || pinned)
-		return rc;
 	copy = evfs_object_copy(object);
 	if (copy == NULL)
 		return evfs_err_set(pass->err, EVFS_ENOMEM,
@@ -340,25 +335,40 @@ static bool has_garbage(const struct evfs_object *object, bool dead)
 	return false;
 }
 
+/* What may go of it goes: *ret_gone: all of it. */
+static int cut(struct pass *pass, const struct evfs_object *object, bool dead,
+	       bool *ret_gone)
+{
+	bool whole = dead && is_stable(pass, object), pinned;
+	bool parts = dead_links(pass, object) > 0 || old_ties(pass, object) > 0;
+	int rc;
+
+	*ret_gone = false;
+	if (!whole && !parts)
+		return 0;
+	rc = is_pinned(pass, object, &pinned);
+	if (rc != 0 || pinned)
+		return rc;
+	if (whole)
+		rc = collect_dead(pass, object, ret_gone);
+	return rc == 0 && parts && !*ret_gone ? prune(pass, object) : rc;
+}
+
 static int collect_one(struct pass *pass, evfs_ino ino)
 {
 	struct evfs_facts *facts = pass->meta->facts;
 	const struct evfs_object *object;
-	bool dead = false, goes = false;
+	bool dead = false, gone = false;
 	int rc = evfs_facts_get(facts, ino, &object, pass->err);
 
 	if (rc != 0 || object == NULL)
 		return rc;
 	rc = is_dead(pass, object, &dead);
-	if (rc == 0 && dead)
-		rc = may_go(pass, object, &goes);
-	if (rc == 0 && goes)
-		rc = collect_dead(pass, object, &goes);
-	if (rc != 0 || goes)
-		return rc;
-	rc = prune(pass, object);
 	if (rc == 0)
-		rc = evfs_facts_get(facts, ino, &object, pass->err);
+		rc = cut(pass, object, dead, &gone);
+	if (rc != 0 || gone)
+		return rc;
+	rc = evfs_facts_get(facts, ino, &object, pass->err);
 	if (rc == 0 && object != NULL && has_garbage(object, dead))
 		note_waiting(pass, object);
 	return rc;
