@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -374,7 +375,8 @@ static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
 struct all_news {
 	struct ids nodes;       /* all */
 	struct all_found found; /* where each was */
-	evfs_ino *files;        /* owned; the objects of those that are files */
+	evfs_ino *files;        /* owned; the objects of those that are files,
+	                         * some more than once */
 	size_t n_files, files_cap;
 };
 
@@ -390,6 +392,25 @@ static void all_node_cb(void *arg, struct evfs_node *node)
 		return;
 	news->files = items;
 	news->files[news->n_files++] = node->key;
+}
+
+static int order_files(const void *a, const void *b)
+{
+	const evfs_ino *x = a, *y = b;
+
+	return evfs_dot_cmp(*x, *y);
+}
+
+/* Versions of one object are nodes of their own, and told of together. */
+static void tell_files(struct evfs_fs *fs, struct all_news *news)
+{
+	if (news->n_files > 1)
+		qsort(news->files, news->n_files, sizeof(*news->files),
+		      order_files);
+	for (size_t i = 0; i < news->n_files; i++)
+		if (i == 0 || !evfs_dot_equal(news->files[i - 1],
+					      news->files[i]))
+			tell_attr(fs, news->files[i]);
 }
 
 /* Linux 6.16 and newer revalidate each name after this. */
@@ -476,8 +497,8 @@ static void tell_all(struct evfs_fs *fs, bool times)
 		else
 			forget_attr(fs, news.nodes.items[i]);
 	}
-	for (size_t i = 0; times && i < news.n_files; i++)
-		tell_attr(fs, news.files[i]);
+	if (times)
+		tell_files(fs, &news);
 	evfs_free(news.nodes.items);
 	evfs_free(news.found.items);
 	evfs_free(news.files);
