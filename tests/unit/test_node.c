@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/attr.h"
 #include "fs/fs_priv.h"
+#include "meta/collect.h"
 #include "meta/facts.h"
 #include "meta/feed.h"
 #include "meta/index.h"
@@ -240,6 +242,63 @@ START_TEST(many_nodes_are_all_found)
 }
 END_TEST
 
+static void collect(struct bench *bench)
+{
+	struct evfs_err err = { 0 };
+	bool more = true;
+
+	while (more)
+		ck_assert_msg(evfs_collect_step(bench->fs.meta, 1000, &more,
+						&err) == 0, "%s", err.msg);
+}
+
+static bool is_there(struct bench *bench, evfs_ino ino)
+{
+	const struct evfs_object *object = NULL;
+
+	evfs_meta_lock(bench->fs.meta);
+	ck_assert_int_eq(evfs_facts_get(bench->fs.facts, ino, &object, NULL),
+			 0);
+	evfs_meta_unlock(bench->fs.meta);
+	return object != NULL;
+}
+
+/* A removed directory that somebody is in, or a removed FIFO that is open, has
+ * no handle, but a node: the kernel may ask about it as long as it has that. */
+START_TEST(what_the_kernel_has_is_not_collected)
+{
+	struct bench bench;
+	struct evfs_node *dir, *fifo;
+	struct stat now;
+	evfs_ino d, f;
+
+	bench_open(&bench);
+	make(&bench, EVFS_INO_ROOT, "d", EVFS_KIND_DIR, &d);
+	make(&bench, EVFS_INO_ROOT, "f", EVFS_KIND_FIFO, &f);
+	dir = look(&bench, EVFS_INO_ROOT, "d");
+	fifo = look(&bench, EVFS_INO_ROOT, "f");
+	evfs_meta_lock(bench.fs.meta);
+	ck_assert_int_eq(evfs_tree_rmdir(bench.fs.meta, EVFS_INO_ROOT, "d", 1,
+					 NULL), 0);
+	ck_assert_int_eq(evfs_tree_unlink(bench.fs.meta, EVFS_INO_ROOT, "f", 1,
+					  NULL), 0);
+	evfs_meta_unlock(bench.fs.meta);
+	collect(&bench);
+	ck_assert(is_there(&bench, d) && is_there(&bench, f));
+	evfs_meta_lock(bench.fs.meta);
+	ck_assert_int_eq(evfs_attr_node(&bench.fs, fifo, &now, NULL), 0);
+	ck_assert(S_ISFIFO(now.st_mode));
+	evfs_meta_unlock(bench.fs.meta);
+	evfs_node_forget(&bench.fs, dir->id, 1);
+	collect(&bench);
+	ck_assert(!is_there(&bench, d) && is_there(&bench, f));
+	evfs_node_forget(&bench.fs, fifo->id, 1);
+	collect(&bench);
+	ck_assert(!is_there(&bench, f));
+	bench_close(&bench);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("node");
@@ -253,6 +312,7 @@ int main(void)
 	tcase_add_test(cases, a_version_from_elsewhere_is_another_node);
 	tcase_add_test(cases, forgotten_and_unpinned_is_gone);
 	tcase_add_test(cases, many_nodes_are_all_found);
+	tcase_add_test(cases, what_the_kernel_has_is_not_collected);
 	suite_add_tcase(suite, cases);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
