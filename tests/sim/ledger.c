@@ -460,6 +460,26 @@ static bool is_ended(const struct sim_ledger *ledger,
 	return false;
 }
 
+bool sim_ledger_knows_end(const struct sim *sim, evfs_ino ino, evfs_dot version,
+			  const struct evfs_object *object,
+			  const struct evfs_context *context)
+{
+	const struct sim_ledger *ledger = &sim->ledger;
+	size_t i;
+
+	for (i = 0; i < ledger->n; i++) {
+		const struct sim_note *n = &ledger->notes[i];
+
+		if (n->kind != SIM_ASSERTED && !n->lost && !n->pending &&
+		    n->fact.is_version &&
+		    evfs_dot_equal(n->fact.dot, version) &&
+		    evfs_dot_equal(n->fact.ino, ino) &&
+		    evfs_object_covers(object, context, n->by))
+			return true;
+	}
+	return false;
+}
+
 /* P3: everything acknowledged is there, unless an operation that saw it ended
  * it. */
 void sim_ledger_check_final(struct sim_replica *r)

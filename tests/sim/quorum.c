@@ -85,6 +85,22 @@ static bool was_there(const struct sim_question *question, evfs_dot version)
 	return false;
 }
 
+/* Meta locked. Where the file had been removed, by somebody who knew this
+ * version, that was as good, and no reason to fetch it; then a rename elsewhere
+ * brought it back. */
+static bool has_content(struct sim_replica *replica,
+			const struct evfs_object *object,
+			const struct evfs_version *version)
+{
+	bool has = false;
+
+	return (evfs_content_has(evfs_meta_content(replica->meta),
+				 &version->content, &has, NULL) == 0 &&
+		has) ||
+	       sim_ledger_knows_end(replica->sim, object->ino, version->dot,
+				    object, evfs_meta_context(replica->meta));
+}
+
 static bool holds(struct sim_replica *replica,
 		  const struct sim_question *question)
 {
@@ -103,11 +119,8 @@ static bool holds(struct sim_replica *replica,
 			   i < object->n_versions;
 	     i++)
 		if (was_there(question, object->versions[i].dot))
-			has = evfs_content_has(
-				      evfs_meta_content(replica->meta),
-				      &object->versions[i].content, &has,
-				      NULL) == 0 &&
-			      has;
+			has = has_content(replica, object,
+					  &object->versions[i]);
 	evfs_meta_unlock(replica->meta);
 	return has;
 }

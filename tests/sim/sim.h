@@ -263,6 +263,11 @@ void sim_ledger_restored(struct sim_replica *replica);
 /* Its pending dots above `known` have got new ones. */
 void sim_ledger_renewed(struct sim_replica *replica, evfs_actor from,
 			uint64_t known);
+/* Does a replica with this state of the object know of an operation that ended
+ * this version, or removed the file with it? */
+bool sim_ledger_knows_end(const struct sim *sim, evfs_ino ino, evfs_dot version,
+			  const struct evfs_object *object,
+			  const struct evfs_context *context);
 /* The properties that hold at any time, and those after convergence. */
 void sim_ledger_check(struct sim_replica *replica);
 void sim_ledger_check_final(struct sim_replica *replica);
