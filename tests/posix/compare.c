@@ -475,7 +475,6 @@ static void one_step(void)
 
 int main(int argc, char **argv)
 {
-	const char *tmp = getenv("TMPDIR");
 	char own[2][4096] = { "", "" };
 	const char *dirs[2] = { own[0], own[1] };
 	uint64_t steps = 5000;
@@ -483,11 +482,9 @@ int main(int argc, char **argv)
 	int opt;
 
 	while ((opt = getopt(argc, argv, "s:n:vw")) != -1) {
-		if (opt == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (opt == 'n')
-			steps = strtoull(optarg, NULL, 0);
-		else if (opt == 'v')
+		if (common_option(opt, &steps))
+			continue;
+		if (opt == 'v')
 			verbose = true;
 		else if (opt == 'w')
 			walk_only = true;
@@ -499,11 +496,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 2; i++) {
 		if (optind < argc)
 			dirs[i] = argv[optind + i];
-		else
-			(void)snprintf(own[i], sizeof(own[i]),
-				       "%s/evfs-compare.XXXXXX",
-				       tmp ? tmp : "/tmp");
-		if (optind == argc && !mkdtemp(own[i]))
+		else if (!make_own("compare", own[i]))
 			return 2;
 		roots[i] = open(dirs[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (roots[i] < 0)
@@ -521,9 +514,5 @@ int main(int argc, char **argv)
 	walk(".");
 	(void)printf("compare: %llu steps, seed %llu: equal\n",
 		     (unsigned long long)step, (unsigned long long)seed);
-	(void)fflush(stdout);
-	if (own[0][0])
-		(void)execlp("rm", "rm", "-rf", "--", own[0], own[1],
-			     (char *)NULL);
-	return 0;
+	return remove_own(own[0], own[1]);
 }

@@ -384,11 +384,9 @@ int main(int argc, char **argv)
 	int opt;
 
 	while ((opt = getopt(argc, argv, "s:n:m:k:")) != -1) {
-		if (opt == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (opt == 'n')
-			steps = strtoull(optarg, NULL, 0);
-		else if (opt == 'm')
+		if (common_option(opt, &steps))
+			continue;
+		if (opt == 'm')
 			max = strtoull(optarg, NULL, 0);
 		else if (opt == 'k')
 			kept = optarg;

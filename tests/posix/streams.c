@@ -348,28 +348,21 @@ static void run_many(unsigned entries)
 
 int main(int argc, char **argv)
 {
-	const char *tmp = getenv("TMPDIR");
 	unsigned entries = 2000;
 	uint64_t steps = 3000;
 	char own[4096] = "";
 	int opt;
 
 	while ((opt = getopt(argc, argv, "s:n:e:")) != -1) {
-		if (opt == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (opt == 'n')
-			steps = strtoull(optarg, NULL, 0);
-		else if (opt == 'e')
+		if (common_option(opt, &steps))
+			continue;
+		if (opt == 'e')
 			entries = (unsigned)strtoul(optarg, NULL, 0);
 		else
 			return 2;
 	}
-	if (optind == argc) {
-		(void)snprintf(own, sizeof(own), "%s/evfs-streams.XXXXXX",
-			       tmp ? tmp : "/tmp");
-		if (!mkdtemp(own))
-			wrong("mkdtemp", own);
-	}
+	if (optind == argc && !make_own("streams", own))
+		wrong("mkdtemp", own);
 	if (chdir(own[0] ? own : argv[optind]) != 0)
 		wrong("chdir", own[0] ? own : argv[optind]);
 	state = seed;

@@ -401,17 +401,14 @@ static int run(void)
 
 int main(int argc, char **argv)
 {
-	const char *tmp = getenv("TMPDIR");
 	bool check_only = false;
 	char own[4096] = "";
 	int opt;
 
 	while ((opt = getopt(argc, argv, "s:n:p:c")) != -1) {
-		if (opt == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (opt == 'n')
-			steps = strtoull(optarg, NULL, 0);
-		else if (opt == 'p')
+		if (common_option(opt, &steps))
+			continue;
+		if (opt == 'p')
 			processes = (unsigned)strtoul(optarg, NULL, 0);
 		else if (opt == 'c')
 			check_only = true;
@@ -419,9 +416,7 @@ int main(int argc, char **argv)
 			return 2;
 	}
 	if (optind == argc) {
-		(void)snprintf(own, sizeof(own), "%s/evfs-stress.XXXXXX",
-			       tmp ? tmp : "/tmp");
-		if (!mkdtemp(own))
+		if (!make_own("stress", own))
 			return 2;
 		steps = 500;
 	}
@@ -433,8 +428,5 @@ int main(int argc, char **argv)
 	(void)printf("stress: %u processes of %llu steps, seed %llu: well\n",
 		     processes, (unsigned long long)steps,
 		     (unsigned long long)seed);
-	(void)fflush(stdout);
-	if (own[0])
-		(void)execlp("rm", "rm", "-rf", "--", own, (char *)NULL);
-	return 0;
+	return remove_own(own, "");
 }
