@@ -32,7 +32,8 @@ void sim_back_up(struct sim_replica *r)
 }
 
 /* Can every other member prove that the backup is too old? Only then it may
- * come back unnoticed: the first member that is met tells. */
+ * come back unnoticed: the first member that is met tells. One that was removed
+ * may be met, too: neither it nor the backup need have heard of that. */
 static bool all_can_tell(struct sim_replica *r)
 {
 	struct evfs_err err = { 0 };
@@ -42,7 +43,7 @@ static bool all_can_tell(struct sim_replica *r)
 	for (i = 0; i < r->sim->n; i++) {
 		struct sim_replica *other = &r->sim->replicas[i];
 
-		if (other == r || other->removed)
+		if (other == r)
 			continue;
 		sim_commit(other);
 		evfs_meta_lock(other->meta);
