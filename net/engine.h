@@ -125,7 +125,8 @@ struct evfs_peer_status {
 	uint64_t hints_foreign; /* of those held, of other writers */
 	char last_error[128]; /* why it is not connected; "" = none */
 	bool auditing;	      /* it has lost its memory, and gives nothing */
-	bool audit_due;	      /* ours is lost, and it has not told us all */
+	bool audit_due;	      /* ours is lost, and it is this one that we wait
+			       * for */
 	uint64_t blocks;      /* removed objects that are kept for it */
 };
 

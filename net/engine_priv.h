@@ -296,6 +296,10 @@ int evfs_memory_note_run(struct evfs_engine *engine,
 			 struct evfs_err *err) EVFS_MUST_USE;
 /* A member was met. */
 void evfs_memory_contact(struct evfs_engine *engine);
+/* Is it this member's turn in an audit that is due? One that joins again has to
+ * hear all of everybody before the others go on. */
+bool evfs_memory_waits_for(struct evfs_engine *engine,
+			   const struct evfs_peer *peer);
 /* Asks for the audits that are due, in either direction, and ends them. */
 void evfs_memory_tick(struct evfs_engine *engine);
 

@@ -184,11 +184,8 @@ static int peer_status(struct evfs_engine *engine, struct evfs_peer *peer,
 	ret->auditing = report->auditing;
 	evfs_meta_lock(engine->meta);
 	ret->blocks = evfs_collect_blocks(engine->meta, peer->member.node);
-	r = evfs_life_is_due(engine->meta, peer->member.node, &ret->audit_due,
-			     err);
 	evfs_meta_unlock(engine->meta);
-	if (r < 0)
-		return r;
+	ret->audit_due = evfs_memory_waits_for(engine, peer);
 	snprintf(ret->last_error, sizeof(ret->last_error), "%s",
 		 peer->last_error);
 	r = evfs_hints_of(engine, peer, &hints, err);

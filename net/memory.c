@@ -220,6 +220,14 @@ static bool all_taken(struct evfs_engine *engine)
 	return true;
 }
 
+bool evfs_memory_waits_for(struct evfs_engine *engine,
+			   const struct evfs_peer *peer)
+{
+	if (!engine->recalling || !is_due(engine, peer))
+		return false;
+	return !peer->audit_taken || all_taken(engine);
+}
+
 /* To be audited by a member, beside what is new there. */
 static void ask_back(struct evfs_engine *engine, struct evfs_peer *peer)
 {

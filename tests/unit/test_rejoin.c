@@ -174,6 +174,7 @@ static bool knows(unsigned i, evfs_ino ino)
 START_TEST(forgotten_attributes)
 {
 	struct evfs_attributes first, attr;
+	struct evfs_peer_status told;
 	struct evfs_engine_status s;
 	evfs_ino ino;
 
@@ -199,6 +200,10 @@ START_TEST(forgotten_attributes)
 	power_on(0);
 	run_ms(10000);
 	ck_assert(is_connected(0, 1) && !is_connected(0, 2));
+	peer(0, 1, &told);
+	ck_assert(!told.audit_due); /* nobody need remove it */
+	peer(0, 2, &told);
+	ck_assert(told.audit_due);
 	evfs_loop_link(loop, 0, 2, true);
 	evfs_loop_link(loop, 2, 0, true);
 	wait_converged(3);
