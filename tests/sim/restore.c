@@ -54,7 +54,7 @@ static bool all_can_tell(struct sim_replica *r)
 		if (met.epoch != r->actor.epoch ||
 		    met.counter <= r->backup_counter)
 			return false;
-		n++;
+		n += !other->removed;
 	}
 	return n > 0;
 }
