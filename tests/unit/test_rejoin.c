@@ -222,6 +222,106 @@ START_TEST(forgotten_attributes)
 }
 END_TEST
 
+static void make_dir(unsigned i, evfs_ino dir, const char *name)
+{
+	struct evfs_new what = { .kind = EVFS_KIND_DIR, .mode = 0755 };
+	struct evfs_err err = { 0 };
+	evfs_stamp link;
+	evfs_ino ino;
+
+	evfs_meta_lock(nodes[i].meta);
+	must(evfs_tree_create(nodes[i].meta, dir, name, strlen(name), &what,
+			      &ino, &link, &err), &err);
+	evfs_meta_unlock(nodes[i].meta);
+	commit(&nodes[i]);
+}
+
+static evfs_ino dir_of(unsigned i, const char *name)
+{
+	struct evfs_entry entry = { 0 };
+	evfs_ino ino;
+
+	ck_assert(lookup(i, name, &entry));
+	ino = entry.dir.members[0];
+	evfs_entry_fini(&entry);
+	return ino;
+}
+
+static struct evfs_backup *back_up(unsigned i)
+{
+	struct evfs_backup *backup = NULL;
+	struct evfs_err err = { 0 };
+
+	commit(&nodes[i]);
+	must(evfs_meta_backup(nodes[i].meta, &backup, &err), &err);
+	return backup;
+}
+
+static void restore(unsigned i, struct evfs_backup *backup)
+{
+	struct evfs_err err = { 0 };
+
+	power_off(i);
+	must(evfs_meta_restore(nodes[i].meta, backup, true, &err), &err);
+	evfs_backup_free(backup);
+}
+
+/* A directory with an attribute is removed and forgotten. A backup from before
+ * the attribute brings it back, for what is made in it; then a backup from after
+ * it comes back elsewhere. What all have forgotten stays so: who was restored
+ * takes the state of those who have seen all of its own. */
+START_TEST(restored_attributes)
+{
+	struct evfs_attr attr = { .kind = EVFS_ATTR_MODE, .value.mode = 0700 };
+	struct evfs_backup *before, *after;
+	struct evfs_attributes a, b;
+	struct evfs_engine_status s;
+	struct evfs_err err = { 0 };
+	evfs_ino d;
+
+	make(2);
+	power_on(0);
+	power_on(1);
+	make_dir(0, EVFS_INO_ROOT, "d");
+	wait_converged(2);
+	d = dir_of(0, "d");
+	before = back_up(0);
+	evfs_meta_lock(nodes[1].meta);
+	must(evfs_tree_set_attr_of(nodes[1].meta, d, &attr, &err), &err);
+	evfs_meta_unlock(nodes[1].meta);
+	wait_converged(2);
+	after = back_up(1);
+	evfs_meta_lock(nodes[1].meta);
+	must(evfs_tree_rmdir(nodes[1].meta, EVFS_INO_ROOT, "d", 1, &err),
+	     &err);
+	evfs_meta_unlock(nodes[1].meta);
+	wait_converged(2);
+	run_ms(12000); /* reports get into the store */
+	collect(0);
+	collect(1);
+	ck_assert(!knows(0, d) && !knows(1, d));
+	restore(0, before);
+	make_dir(0, d, "inside");
+	power_on(0);
+	wait_converged(2);
+	attr_of(1, "d", &a);
+	ck_assert_uint_eq(a.mode & 0777, 0755);
+	restore(1, after);
+	power_on(1);
+	wait_converged(2);
+	attr_of(0, "d", &a);
+	attr_of(1, "d", &b);
+	ck_assert_uint_eq(a.mode, b.mode);
+	ck_assert_int_eq(a.ctime_s, b.ctime_s);
+	ck_assert_uint_eq(a.ctime_ns, b.ctime_ns);
+	for (unsigned i = 0; i < 2; i++) {
+		status(i, &s);
+		evfs_free(s.peers);
+		ck_assert_uint_eq(s.audit.divergences, 0);
+	}
+}
+END_TEST
+
 /* Two join again at once, and audit each other in both directions: neither's
  * wish takes the place of the other's. */
 START_TEST(two_at_once)
@@ -259,6 +359,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, forgotten_removal);
 	tcase_add_test(tc, forgotten_attributes);
+	tcase_add_test(tc, restored_attributes);
 	tcase_add_test(tc, two_at_once);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
