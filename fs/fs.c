@@ -21,7 +21,6 @@
 #include "fs/ops.h"
 #include "fs/recover.h"
 #include "fs/seal.h"
-#include "fs/session_io.h"
 #include "meta/config.h"
 
 /* Locks of the mount itself, and the event that ends it. */
@@ -110,7 +109,7 @@ static int mount_session(struct evfs_fs *fs,
 				    fs->mountpoint, why[0] ? ": " : "", why);
 	}
 	fs->mounted = true;
-	return evfs_session_io(fs, err);
+	return 0;
 }
 
 /* A read quorum is asked at each open. */

@@ -42,7 +42,6 @@ struct evfs_fs {
 	void *status_ctx;               /* its argument */
 	struct fuse_session *se;        /* owned */
 	bool mounted;                   /* fuse_session_mount succeeded */
-	atomic_bool init_answered;      /* the kernel knows what is wanted */
 	uint32_t root_uid, root_gid;    /* owner of the store directory: whose
 	                                 * the root is until somebody says */
 	int exit_fd;                    /* eventfd: evfs_fs_exit() was called */

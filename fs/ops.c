@@ -4,6 +4,8 @@
  * local to a replica. */
 #include "fs/ops.h"
 
+#include "fs/privs.h"
+
 #define BACKGROUND_MAX 64
 #define CONGESTION 48
 
@@ -26,8 +28,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		conn->want &= ~(unsigned)FUSE_CAP_ATOMIC_O_TRUNC;
 	else
 		conn->want |= FUSE_CAP_ATOMIC_O_TRUNC & conn->capable;
-	/* Its second version is what is wanted (fs/session_io.h). */
+	/* The first version leaves us without a word about who wrote. */
 	conn->want &= ~(unsigned)FUSE_CAP_HANDLE_KILLPRIV;
+	evfs_privs_agree(fs, conn);
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = CONGESTION;
 	conn->time_gran = 1;

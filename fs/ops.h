@@ -107,12 +107,6 @@ void evfs_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 int evfs_op_set_mode(struct evfs_fs *fs, struct evfs_node *node, uint32_t mode,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
-/* The caller has written to a file, or cut it: it loses its set-ID bits, unless
- * the caller is root. The kernel sees it when the request is answered. No lock
- * held. */
-int evfs_op_written(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
-		    struct evfs_err *err) EVFS_MUST_USE;
-
 /* May the caller keep the set-group-ID bit of a file of this group? */
 bool evfs_op_is_in_group(fuse_req_t req, gid_t gid);
 

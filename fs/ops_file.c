@@ -12,6 +12,7 @@
 #include "fs/file.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
+#include "fs/privs.h"
 #include "fs/reply.h"
 #include "fs/seal.h"
 #include "fs/writer.h"
@@ -56,7 +57,7 @@ static int open_node(struct evfs_fs *fs, fuse_req_t req,
 	if (fi->flags & O_TRUNC)
 		rc = evfs_file_truncate(fs, req, node, 0, err);
 	if (rc == 0 && (fi->flags & O_TRUNC))
-		rc = evfs_op_written(fs, req, node, err);
+		rc = evfs_privs_written(fs, req, node, err);
 	if (rc != 0)
 		return rc;
 	/* A node's bytes change by its own writes only. */
@@ -296,7 +297,7 @@ void evfs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	/* What comes out of the cache is nobody's: the kernel does not cache
 	 * what is written to a file with set-ID bits. */
 	if (rc == 0 && !fi->writepage)
-		rc = evfs_op_written(fs, req, node, &err);
+		rc = evfs_privs_written(fs, req, node, &err);
 	if (rc == 0)
 		(void)fuse_reply_write(req, size);
 	else
@@ -318,7 +319,7 @@ void evfs_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	rc = evfs_file_allocate(fs, req, node, mode, (uint64_t)offset,
 				(uint64_t)length, &err);
 	if (rc == 0)
-		rc = evfs_op_written(fs, req, node, &err);
+		rc = evfs_privs_written(fs, req, node, &err);
 	evfs_reply(req, rc, &err);
 	evfs_node_unpin(fs, node);
 }
@@ -343,7 +344,7 @@ void evfs_op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in,
 		rc = evfs_file_copy(fs, req, from, (uint64_t)offset_in, to,
 				    (uint64_t)offset_out, len, &done, &err);
 	if (rc == 0)
-		rc = evfs_op_written(fs, req, to, &err);
+		rc = evfs_privs_written(fs, req, to, &err);
 	if (rc == 0)
 		(void)fuse_reply_write(req, (size_t)done);
 	else

@@ -6,8 +6,8 @@
 #include "fs/acl.h"
 #include "fs/attr.h"
 #include "fs/file.h"
-#include "fs/notify.h"
 #include "fs/ops.h"
+#include "fs/privs.h"
 #include "fs/reply.h"
 
 int evfs_op_set_mode(struct evfs_fs *fs, struct evfs_node *node, uint32_t mode,
@@ -45,62 +45,14 @@ int evfs_op_set_mode(struct evfs_fs *fs, struct evfs_node *node, uint32_t mode,
 	return evfs_attr_set(fs, node, &attr, err);
 }
 
-/* Meta locked. What write(2), truncate(2) and chown(2) take away: the kernel
- * leaves that to us (fs/session_io.h). Of now the mode changes with it. */
-static int drop_set_id(struct evfs_fs *fs, fuse_req_t req,
-		       struct evfs_node *node, struct stat *now,
-		       bool *ret_changed, struct evfs_err *err)
+static int set_owner(struct evfs_fs *fs, struct evfs_node *node,
+		     const struct stat *wanted, int to_set,
+		     struct evfs_err *err)
 {
-	mode_t mode = now->st_mode & 07777;
-
-	if ((mode & S_ISGID) && ((mode & S_IXGRP) ||
-				 !evfs_op_is_in_group(req, now->st_gid)))
-		mode &= ~(mode_t)S_ISGID;
-	mode &= ~(mode_t)S_ISUID;
-	*ret_changed = mode != (now->st_mode & 07777);
-	if (!*ret_changed)
-		return 0;
-	now->st_mode = (now->st_mode & (mode_t)S_IFMT) | mode;
-	return evfs_op_set_mode(fs, node, mode, err);
-}
-
-int evfs_op_written(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
-		    struct evfs_err *err)
-{
-	evfs_ino ino = EVFS_INO_NONE;
-	bool changed = false;
-	struct stat now;
-	int rc;
-
-	if (fuse_req_ctx(req)->uid == 0)
-		return 0;
-	evfs_meta_lock(fs->meta);
-	rc = evfs_attr_node(fs, node, &now, err);
-	if (rc == 0)
-		rc = drop_set_id(fs, req, node, &now, &changed, err);
-	ino = node->file->handle.ino;
-	evfs_meta_unlock(fs->meta);
-	if (rc != 0 || !changed)
-		return rc;
-	evfs_notify_attr_now(fs, node->id);
-	if (!evfs_dot_equal(ino, EVFS_INO_NONE))
-		evfs_notify_attr(fs, ino);
-	return 0;
-}
-
-static int set_owner(struct evfs_fs *fs, fuse_req_t req,
-		     struct evfs_node *node, const struct stat *wanted,
-		     int to_set, struct evfs_err *err)
-{
-	bool changed;
 	struct evfs_attr attr = { .kind = EVFS_ATTR_OWNER };
 	struct stat now;
 	int rc = evfs_attr_node(fs, node, &now, err);
 
-	if (rc != 0)
-		return rc;
-	if (node->type != EVFS_NODE_DIR)
-		rc = drop_set_id(fs, req, node, &now, &changed, err);
 	if (rc != 0)
 		return rc;
 	attr.value.owner.uid = to_set & FUSE_SET_ATTR_UID ? wanted->st_uid :
@@ -171,11 +123,12 @@ static int set_all(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 		   const struct stat *wanted, int to_set, struct stat *ret,
 		   struct evfs_err *err)
 {
-	int rc = 0;
+	int rc;
 
 	evfs_meta_lock(fs->meta);
-	if (to_set & SET_OWNER)
-		rc = set_owner(fs, req, node, wanted, to_set, err);
+	rc = evfs_privs_set_attr(fs, req, node, to_set, err);
+	if (rc == 0 && (to_set & SET_OWNER))
+		rc = set_owner(fs, node, wanted, to_set, err);
 	if (rc == 0 && (to_set & FUSE_SET_ATTR_MODE))
 		rc = evfs_op_set_mode(fs, node, wanted->st_mode, err);
 	if (rc == 0 && (to_set & SET_TIMES))
@@ -207,8 +160,6 @@ void evfs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr,
 		else
 			rc = evfs_file_truncate(fs, req, node,
 						(uint64_t)attr->st_size, &err);
-		if (rc == 0)
-			rc = evfs_op_written(fs, req, node, &err);
 	}
 	if (rc == 0)
 		rc = set_all(fs, req, node, attr, to_set, &now, &err);

@@ -114,7 +114,7 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	seal->ref.mtime_ns = file->mtime_ns;
 	seal->ref.closed_ns = file->closed_ns;
 	/* They were taken away at each write that must not leave them
-	 * (evfs_op_written()). */
+	 * (fs/privs.h). */
 	seal->ref.keeps_set_id = true;
 	file->timed = true;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);

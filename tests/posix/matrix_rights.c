@@ -144,6 +144,19 @@ static long run_ftruncate(const char *path, long size)
 	return -1;
 }
 
+static long run_allocate(const char *path, long size)
+{
+	int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	long rc;
+
+	if (fd < 0)
+		return -1;
+	rc = fallocate(fd, 0, 0, size);
+	if (rc == 0)
+		return close(fd);
+	return -1;
+}
+
 /* 0: both now, 1: both given, 2: only atime, 3: mtime now and atime given */
 static long run_utimens(const char *path, long which)
 {
@@ -229,6 +242,7 @@ static const struct call node_calls[] = {
 	{ "truncate", run_truncate, 5, "fd" },
 	{ "truncate0", run_truncate, 0, "f" },
 	{ "ftruncate", run_ftruncate, 9, "f" },
+	{ "fallocate", run_allocate, 9, "f" },
 	{ "chmod-0640", run_chmod, 0640, "fdpsc" },
 	{ "chmod-4711", run_chmod, 04711, "fdps" },
 	{ "chmod-2775", run_chmod, 02775, "fdp" },
