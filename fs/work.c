@@ -17,6 +17,7 @@
 #define SPACE_STEP ((uint64_t)64 << 20) /* written between two statvfs */
 #define COPY_STEP ((size_t)1 << 20)
 #define SEND_STEP ((uint64_t)8 << 20) /* new bytes left to the disk at a time */
+#define SEND_MIN ((uint64_t)64 << 10) /* of one write */
 
 /* ---- shared readers ---- */
 
@@ -440,11 +441,23 @@ static int overlay_ready(struct evfs_work *work, struct evfs_err *err)
 	return 0;
 }
 
-/* New bytes: the disk starts with them now, so that the sync that follows the
- * sealing finds little left to wait for. Never twice with the same byte: what
- * is overwritten again and again is left to the kernel. */
-static void send_on(struct evfs_work *work, uint64_t len)
+/* The bytes from the beginning on that are its own without a gap. */
+static uint64_t front_of(const struct evfs_work *work)
 {
+	return work->own.n > 0 && work->own.items[0].start == 0 ?
+		       work->own.items[0].end : 0;
+}
+
+/* New bytes of a file that the store will take over as it is: the disk starts
+ * with them now, so that the sync that follows the sealing finds little left to
+ * wait for. Never twice with the same byte: what is overwritten again and again
+ * is left to the kernel. So are short pieces, for each of which the disk would
+ * have to find room by itself, and what is written here and there over a base:
+ * of that a copy goes into the store, and this never has to reach the disk. */
+static void send_on(struct evfs_work *work, uint64_t end, uint64_t len)
+{
+	if (len < SEND_MIN || (work->base && end > front_of(work)))
+		return;
 	work->unsent += len;
 	if (work->unsent < SEND_STEP)
 		return;
@@ -456,10 +469,9 @@ static void send_on(struct evfs_work *work, uint64_t len)
 /* Bytes from `start` on may have changed. */
 static void tell_ahead(struct evfs_work *work, uint64_t start)
 {
-	uint64_t front = work->own.n > 0 && work->own.items[0].start == 0 ?
-				 work->own.items[0].end : 0;
+	uint64_t front = front_of(work);
 
-	if (!work->ahead && front >= EVFS_AHEAD_MIN && !work->base)
+	if (!work->ahead && front >= EVFS_AHEAD_MIN)
 		work->ahead = evfs_ahead_new(&work->place->aheads, work->fd);
 	if (work->ahead)
 		evfs_ahead_changed(work->ahead, start, front);
@@ -477,7 +489,7 @@ static int write_own(struct evfs_work *work, const void *data, size_t len,
 		return rc;
 	evfs_ranges_add(&work->own, offset, offset + len);
 	if (is_new)
-		send_on(work, len);
+		send_on(work, offset + len, len);
 	return 0;
 }
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Work ahead: a long new file is cut into chunks and hashed while it is being
- * written, on a thread behind its writer, so that little is left to do when it
- * is sealed. Bytes may be written in any order and again: what has changed is
- * forgotten and done anew.
+/* Work ahead: a long file that is written from its beginning on is cut into
+ * chunks and hashed meanwhile, on a thread behind its writer, so that little is
+ * left to do when it is sealed. Bytes may be written in any order and again:
+ * what has changed is forgotten and done anew.
  *
- * Only the beginning that has no gaps counts, and only files without a base,
- * for their chunks depend on nothing else. What is done leaves memory when the
- * disk has it (base/behind.h): the kernel has it in the cache of the mount.
+ * Only the beginning that has no gaps counts; its chunks depend on nothing
+ * else. Over a base they are of use if all of it is overwritten in the end:
+ * else hashing them was in vain. What is done leaves memory when the disk has
+ * it (base/behind.h): the kernel has it in the cache of the mount.
  *
  * Knows a file descriptor and offsets, nothing of working copies. */
 #ifndef EVFS_FS_WORK_AHEAD_H

@@ -26,13 +26,13 @@ struct bench {
 	uint64_t seed;
 };
 
+static const struct evfs_work_ident ident = {
+	.ino = { { 7, 0 }, 1 },
+	.link = { 5, { { 7, 0 }, 1 } },
+};
+
 static void bench_open(struct bench *bench, uint64_t seed)
 {
-	static const struct evfs_work_ident ident = {
-		.ino = { { 7, 0 }, 1 },
-		.link = { 5, { { 7, 0 }, 1 } },
-	};
-
 	memset(bench, 0, sizeof(*bench));
 	bench->seed = seed;
 	bench->want = calloc(1, SIZE);
@@ -50,6 +50,31 @@ static void bench_close(struct bench *bench)
 	evfs_workplace_fini(&bench->place);
 	world_close(&bench->world);
 	free(bench->want);
+}
+
+/* Over `size` sealed bytes. */
+static void bench_open_over(struct bench *bench, uint64_t seed, size_t size)
+{
+	struct evfs_content_reader *content;
+	struct evfs_content_put *put;
+	struct evfs_reader *reader;
+	evfs_hash name;
+
+	bench_open(bench, seed);
+	evfs_work_free(bench->work);
+	world_fill(bench->want, size, seed);
+	ck_assert_int_eq(evfs_content_write(bench->world.content, bench->want,
+					    size, &put, NULL), 0);
+	name = *evfs_content_put_name(put);
+	world_commit(&bench->world, put, true);
+	ck_assert_int_eq(evfs_content_open(bench->world.content, &name, size,
+					   &content, NULL), 0);
+	reader = evfs_reader_new(content, &name, size);
+	ck_assert_ptr_nonnull(reader);
+	ck_assert_int_eq(evfs_work_new(&bench->place, &ident, reader,
+				       &bench->work, NULL), 0);
+	evfs_reader_put(reader);
+	bench->size = size;
 }
 
 static size_t below(struct bench *bench, size_t n)
@@ -173,7 +198,10 @@ START_TEST(any_order_of_writes)
 {
 	struct bench bench;
 
-	bench_open(&bench, (uint64_t)_i + 1);
+	if (_i % 3 == 2)
+		bench_open_over(&bench, (uint64_t)_i + 1, 10 * MIB + 17);
+	else
+		bench_open(&bench, (uint64_t)_i + 1);
 	write_at(&bench, 0, 5 * MIB, false);
 	for (int i = 0; i < 60; i++) {
 		step(&bench);
@@ -193,6 +221,30 @@ static void write_all(struct bench *bench)
 	evfs_ahead_settle(bench->work->ahead);
 	ck_assert_uint_ge(check_cuts(bench), SIZE - 3 * MIB);
 }
+
+/* Likewise, where all of the base goes; and its beginning only. */
+START_TEST(what_is_overwritten_is_done)
+{
+	struct bench bench;
+
+	bench_open_over(&bench, 4, SIZE - 99);
+	for (size_t at = 0; at < SIZE; at += MIB)
+		write_at(&bench, at, MIB, false);
+	ck_assert_ptr_nonnull(bench.work->ahead);
+	evfs_ahead_settle(bench.work->ahead);
+	ck_assert_uint_ge(check_cuts(&bench), SIZE - 3 * MIB);
+	check_sealed(&bench);
+	ck_assert(bench.work->adopted);
+	bench_close(&bench);
+	bench_open_over(&bench, 5, SIZE);
+	for (size_t at = 0; at < 9 * MIB; at += MIB)
+		write_at(&bench, at, MIB, false);
+	evfs_ahead_settle(bench.work->ahead);
+	check_sealed(&bench);
+	ck_assert(!bench.work->adopted);
+	bench_close(&bench);
+}
+END_TEST
 
 /* The thread comes as far as it can by itself. */
 START_TEST(all_but_the_end_is_done)
@@ -274,6 +326,7 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, any_order_of_writes, 0, 12);
 	tcase_add_test(tcase, all_but_the_end_is_done);
+	tcase_add_test(tcase, what_is_overwritten_is_done);
 	tcase_add_test(tcase, what_changed_is_forgotten);
 	tcase_add_test(tcase, many_files_come_and_go);
 	suite_add_tcase(suite, tcase);
