@@ -257,12 +257,13 @@ uint64_t evfs_work_size(const struct evfs_work *work)
 
 uint64_t evfs_work_own_bytes(const struct evfs_work *work)
 {
+	struct evfs_range range = { 0, 0 };
 	uint64_t sum = 0;
 
 	if (work->fd < 0)
 		return work->size;
-	for (size_t i = 0; i < work->own.n; i++)
-		sum += work->own.items[i].end - work->own.items[i].start;
+	while (evfs_ranges_next(&work->own, range.end, &range))
+		sum += range.end - range.start;
 	return sum;
 }
 
@@ -272,19 +273,20 @@ uint64_t evfs_work_own_bytes(const struct evfs_work *work)
 static int read_piece(struct evfs_work *work, uint8_t *data, size_t want,
 		      uint64_t offset, size_t *ret_len, struct evfs_err *err)
 {
-	size_t at = evfs_ranges_find(&work->own, offset);
 	uint64_t end = offset + want;
+	struct evfs_range range;
+	bool found = evfs_ranges_next(&work->own, offset, &range);
 	size_t len = 0;
 	int rc;
 
-	if (at < work->own.n && work->own.items[at].start <= offset) {
-		if (end > work->own.items[at].end)
-			end = work->own.items[at].end;
+	if (found && range.start <= offset) {
+		if (end > range.end)
+			end = range.end;
 		*ret_len = (size_t)(end - offset);
 		return evfs_io_pread(work->fd, data, *ret_len, offset, err);
 	}
-	if (at < work->own.n && end > work->own.items[at].start)
-		end = work->own.items[at].start;
+	if (found && end > range.start)
+		end = range.start;
 	if (offset < work->base_limit) {
 		if (end > work->base_limit)
 			end = work->base_limit;
@@ -444,8 +446,10 @@ static int overlay_ready(struct evfs_work *work, struct evfs_err *err)
 /* The bytes from the beginning on that are its own without a gap. */
 static uint64_t front_of(const struct evfs_work *work)
 {
-	return work->own.n > 0 && work->own.items[0].start == 0 ?
-		       work->own.items[0].end : 0;
+	struct evfs_range first;
+
+	return evfs_ranges_next(&work->own, 0, &first) && first.start == 0 ?
+		       first.end : 0;
 }
 
 /* New bytes of a file that the store will take over as it is: the disk starts
@@ -660,13 +664,13 @@ uint64_t evfs_work_seek(struct evfs_work *work, uint64_t offset, bool hole)
 	if (work->fd < 0)
 		return hole || offset >= work->size ? work->size : offset;
 	while (offset < work->size) {
-		size_t at = evfs_ranges_find(&work->own, offset);
-		uint64_t end = at < work->own.n ? work->own.items[at].start :
-						  work->size;
-		uint64_t found;
+		struct evfs_range range = { work->size, work->size };
+		uint64_t end, found;
 
+		(void)evfs_ranges_next(&work->own, offset, &range);
+		end = range.start;
 		if (end <= offset) {
-			end = work->own.items[at].end;
+			end = range.end;
 			found = own_seek(work, offset, end, hole);
 		} else if (offset < work->base_limit) {
 			if (end > work->base_limit)
@@ -708,22 +712,6 @@ static bool is_complete(const struct evfs_work *work)
 	       evfs_ranges_has(&work->own, 0, work->base_limit);
 }
 
-/* What differs from the base: our own ranges, and all beyond its limit. */
-static int dirty_ranges(const struct evfs_work *work,
-			struct evfs_ranges *ret)
-{
-	for (size_t i = 0; i <= work->own.n; i++) {
-		struct evfs_range range = i < work->own.n ?
-			work->own.items[i] :
-			(struct evfs_range){ work->base_limit, work->size };
-
-		if (evfs_ranges_reserve(ret) != 0)
-			return EVFS_ENOMEM;
-		evfs_ranges_add(ret, range.start, range.end);
-	}
-	return 0;
-}
-
 static int put_overlay(struct evfs_work *work,
 		       struct evfs_content_put **ret_put,
 		       struct evfs_err *err)
@@ -734,7 +722,7 @@ static int put_overlay(struct evfs_work *work,
 		.hole = source_hole,
 		.size = work->size,
 	};
-	struct evfs_ranges dirty = { 0 };
+	evfs_cleanup_free struct evfs_range *dirty = NULL;
 	evfs_cleanup_free char *path = NULL;
 	bool adopted = false, good = true;
 	int rc = 0;
@@ -751,17 +739,16 @@ static int put_overlay(struct evfs_work *work,
 		source.has_base = true;
 		source.base = work->base->content;
 		source.base_size = work->base->size;
-		if (dirty_ranges(work, &dirty) != 0)
+		if (evfs_ranges_list(&work->own, work->base_limit, work->size,
+				     &dirty, &source.n_dirty) != 0)
 			rc = evfs_err_set(err, EVFS_ENOMEM, "no memory");
-		source.dirty = dirty.items;
-		source.n_dirty = dirty.n;
+		source.dirty = dirty;
 	}
 	if (rc == 0)
 		rc = evfs_content_write_source(work->place->content, &source,
 					       ret_put, &adopted, err);
 	if (rc == 0 && adopted)
 		work->adopted = true;
-	evfs_ranges_fini(&dirty);
 	return rc;
 }
 

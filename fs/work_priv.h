@@ -5,10 +5,15 @@
 
 #include "fs/work.h"
 
-/* Sorted, neither overlapping nor touching. */
+struct evfs_range_leaf;
+
+/* Neither overlapping nor touching; {0} is none. A step costs O(log n), but for
+ * moving a leaf's ranges and, at times, the list of the leaves. */
 struct evfs_ranges {
-	struct evfs_range *items; /* owned */
-	size_t n, cap;
+	struct evfs_range_leaf **leaves; /* owned, as each; sorted, none empty */
+	size_t n_leaves, cap;            /* of leaves */
+	struct evfs_range_leaf *spare;   /* owned: for what comes; or NULL */
+	size_t n;                        /* ranges */
 };
 
 void evfs_ranges_fini(struct evfs_ranges *ranges);
@@ -18,10 +23,16 @@ void evfs_ranges_add(struct evfs_ranges *ranges, uint64_t start,
 		     uint64_t end);
 /* Drops all from size on. */
 void evfs_ranges_cut(struct evfs_ranges *ranges, uint64_t size);
-/* The first range that ends behind offset; n where there is none. */
-size_t evfs_ranges_find(const struct evfs_ranges *ranges, uint64_t offset);
+/* The first range that ends behind offset; false: there is none. */
+bool evfs_ranges_next(const struct evfs_ranges *ranges, uint64_t offset,
+		      struct evfs_range *ret);
 bool evfs_ranges_has(const struct evfs_ranges *ranges, uint64_t start,
 		     uint64_t end);
+/* All of them, and [from, size): sorted, not touching. The caller frees *ret.
+ * EVFS_ENOMEM. */
+int evfs_ranges_list(const struct evfs_ranges *ranges, uint64_t from,
+		     uint64_t size, struct evfs_range **ret, size_t *ret_n)
+	EVFS_MUST_USE;
 
 struct evfs_work {
 	struct evfs_workplace *place; /* borrowed */
