@@ -82,7 +82,7 @@ static void fill(const struct evfs_attributes *attr, enum evfs_kind kind,
 static void add_unsealed(struct evfs_fs *fs, const struct evfs_node *node,
 			 struct stat *ret)
 {
-	const struct evfs_file *file = node->file;
+	const struct evfs_file *file = node ? node->file : NULL;
 
 	if (!file)
 		return;
@@ -126,7 +126,8 @@ int evfs_attr_entry(struct evfs_fs *fs, struct evfs_node *node,
 		return rc;
 	fill(&attr, entry->kind, ret);
 	ret->st_ino = evfs_attr_entry_ino(entry);
-	if (evfs_ino_is_root(node->key))
+	if (entry->kind == EVFS_KIND_DIR &&
+	    evfs_ino_is_root(entry->dir.members[0]))
 		root_defaults(fs, ret);
 	add_unsealed(fs, node, ret);
 	return 0;

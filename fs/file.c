@@ -9,7 +9,6 @@
 
 #include "base/mem.h"
 #include "fs/attr.h"
-#include "fs/writer.h"
 
 /* What is sent is checked before it is taken in: damaged a third time means a
  * disk that does not keep what is written. */
@@ -183,7 +182,6 @@ int evfs_file_reader(struct evfs_fs *fs, fuse_req_t req,
 	if (!*ret)
 		return evfs_err_set(err, EVFS_ENOMEM, "reader: no memory");
 	keep_reader(node, *ret, n_base, &base, fs);
-	evfs_writer_reads(fs, node);
 	return 0;
 }
 

@@ -24,9 +24,6 @@
  * forget (fs/notify.h). In seconds; more than thirty years. */
 #define EVFS_FS_FOREVER 1e9
 
-/* Files opened without a message keep what they are read by, this many. */
-#define EVFS_FS_READERS_MAX 256
-
 struct evfs_closes;
 struct evfs_loop;
 struct evfs_notify;
@@ -65,14 +62,11 @@ struct evfs_fs {
 	uint64_t n_writers;             /* handles that may write */
 	uint64_t flushed_ns;            /* monotonic, the sealer's: when the
 	                                 * kernel last handed over all */
-	uint64_t *stale;                /* owned; under dirty_lock: node ids of
-	                                 * files with times_stale, where it is
-	                                 * not known who has them open */
+	evfs_ino *stale;                /* owned; under dirty_lock: files whose
+	                                 * times changed elsewhere, where it is
+	                                 * not known who has them open; some
+	                                 * more than once */
 	size_t n_stale, stale_cap;
-	uint64_t readers[EVFS_FS_READERS_MAX]; /* under dirty_lock: node ids of
-	                                 * files that keep a reader though no
-	                                 * handle is known; 0: none */
-	unsigned next_reader;           /* the place of the next of these */
 	pthread_t sealer;               /* seals what stays open and dirty */
 	bool sealer_runs;               /* sealer is to be joined */
 	bool sealer_stop;               /* under sealer_lock */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The node table. Two hash tables with chains over the same nodes: by the
- * kernel's id, and by object. A node leaves both when neither the kernel nor
- * we refer to it; because closing its handle needs the meta lock, which comes
+/* Nodes: how their full forms come and go. One that neither the kernel nor we
+ * refer to ends; because closing its handle needs the meta lock, which comes
  * before the table's, that happens in two steps (`dying`), and whoever finds
  * the node between them brings it back. */
 #include "fs/node.h"
@@ -12,216 +11,273 @@
 #include "base/mem.h"
 #include "fs/evfs_dir.h"
 #include "fs/file.h"
-#include "fs/fs_priv.h"
+#include "fs/node_priv.h"
+#include "meta/facts.h"
 
-#define CHAINS_MIN 1024
+#define IDLE_BATCH 64u /* put away under one lock */
+#define NS_PER_S UINT64_C(1000000000)
 
-static size_t key_hash(evfs_ino ino)
+/* A file and its node come and go together. */
+struct file_node {
+	struct evfs_node node;
+	struct evfs_file file;
+};
+
+/* ---- lists; table locked ---- */
+
+static void list_add(struct evfs_node_list *list, struct evfs_node *node)
 {
-	uint64_t x = ino.actor.node ^ (uint64_t)ino.actor.epoch << 32;
-
-	x = (x ^ ino.counter) * 0x9e3779b97f4a7c15u;
-	return (size_t)(x >> 24);
+	node->next = NULL;
+	node->prev = list->last;
+	if (list->last)
+		list->last->next = node;
+	else
+		list->first = node;
+	list->last = node;
+	list->n++;
 }
 
-static struct evfs_node **id_chain(struct evfs_nodes *nodes, uint64_t id)
+static void list_remove(struct evfs_node_list *list, struct evfs_node *node)
 {
-	return &nodes->by_id[id & nodes->mask];
+	if (node->prev)
+		node->prev->next = node->next;
+	else
+		list->first = node->next;
+	if (node->next)
+		node->next->prev = node->prev;
+	else
+		list->last = node->prev;
+	list->n--;
 }
 
-static struct evfs_node **key_chain(struct evfs_nodes *nodes, evfs_ino key)
+static void unlist(struct evfs_nodes *nodes, struct evfs_node *node)
 {
-	return &nodes->by_key[key_hash(key) & nodes->mask];
+	list_remove(node->idle ? &nodes->idle : &nodes->busy, node);
 }
 
-static void key_remove(struct evfs_nodes *nodes, struct evfs_node *node)
+/* To the end of the idle: its use has ended just now. */
+static void make_idle(struct evfs_nodes *nodes, struct evfs_node *node)
 {
-	struct evfs_node **at = key_chain(nodes, node->key);
-
-	while (*at != node)
-		at = &(*at)->key_next;
-	*at = node->key_next;
-}
-
-static void key_add(struct evfs_nodes *nodes, struct evfs_node *node)
-{
-	struct evfs_node **chain = key_chain(nodes, node->key);
-
-	node->key_next = *chain;
-	*chain = node;
-}
-
-static void id_remove(struct evfs_nodes *nodes, struct evfs_node *node)
-{
-	struct evfs_node **at = id_chain(nodes, node->id);
-
-	while (*at != node)
-		at = &(*at)->id_next;
-	*at = node->id_next;
-}
-
-/* Doubles the chains. Without memory they only grow longer. */
-static void table_grow(struct evfs_nodes *nodes)
-{
-	size_t n = (nodes->mask + 1) * 2;
-	struct evfs_node **by_id = evfs_calloc(n, sizeof(*by_id));
-	struct evfs_node **by_key = evfs_calloc(n, sizeof(*by_key));
-	struct evfs_node **old = nodes->by_id;
-	size_t old_n = nodes->mask + 1;
-
-	if (!by_id || !by_key) {
-		evfs_free(by_id);
-		evfs_free(by_key);
+	if (node == nodes->idle.last || node->type == EVFS_NODE_VIRTUAL)
 		return;
+	unlist(nodes, node);
+	node->idle = true;
+	list_add(&nodes->idle, node);
+}
+
+static void make_busy(struct evfs_nodes *nodes, struct evfs_node *node)
+{
+	unlist(nodes, node);
+	node->idle = false;
+	list_add(&nodes->busy, node);
+}
+
+/* ---- making ---- */
+
+struct evfs_node *evfs_node_full_new(enum evfs_node_type type,
+				     enum evfs_kind kind, evfs_ino key)
+{
+	struct file_node *made;
+	struct evfs_node *node;
+
+	if (type != EVFS_NODE_FILE) {
+		node = evfs_calloc(1, sizeof(*node));
+	} else {
+		made = evfs_calloc(1, sizeof(*made));
+		node = made ? &made->node : NULL;
+		if (made)
+			node->file = &made->file;
 	}
-	evfs_free(nodes->by_key);
-	nodes->by_id = by_id;
-	nodes->by_key = by_key;
-	nodes->mask = n - 1;
-	for (size_t i = 0; i < old_n; i++) {
-		for (struct evfs_node *node = old[i], *next; node;
-		     node = next) {
-			next = node->id_next;
-			node->id_next = *id_chain(nodes, node->id);
-			*id_chain(nodes, node->id) = node;
-			key_add(nodes, node);
-		}
-	}
-	evfs_free(old);
-}
-
-static void table_add(struct evfs_nodes *nodes, struct evfs_node *node)
-{
-	if (nodes->n >= nodes->mask)
-		table_grow(nodes);
-	node->id = nodes->next_id++;
-	node->id_next = *id_chain(nodes, node->id);
-	*id_chain(nodes, node->id) = node;
-	key_add(nodes, node);
-	nodes->n++;
-}
-
-static struct evfs_node *table_find(struct evfs_nodes *nodes, uint64_t id)
-{
-	struct evfs_node *node = *id_chain(nodes, id);
-
-	while (node && node->id != id)
-		node = node->id_next;
-	return node;
-}
-
-/* ---- life ---- */
-
-static void file_free(struct evfs_file *file)
-{
-	if (!file)
-		return;
-	evfs_work_free(file->work);
-	evfs_reader_put(file->reader);
-	(void)pthread_rwlock_destroy(&file->data);
-	(void)pthread_mutex_destroy(&file->writer);
-	evfs_free(file);
-}
-
-static void node_free(struct evfs_node *node)
-{
-	file_free(node->file);
-	evfs_virtual_free(node->virt);
-	evfs_free(node->name);
-	evfs_free(node);
-}
-
-static struct evfs_node *node_new(enum evfs_node_type type,
-				  enum evfs_kind kind, evfs_ino key)
-{
-	struct evfs_node *node = evfs_calloc(1, sizeof(*node));
-
 	if (!node)
 		return NULL;
 	node->type = type;
 	node->kind = kind;
 	node->key = key;
-	if (type != EVFS_NODE_FILE)
-		return node;
-	node->file = evfs_calloc(1, sizeof(*node->file));
-	if (!node->file) {
-		evfs_free(node);
-		return NULL;
-	}
-	if (pthread_mutex_init(&node->file->writer, NULL) != 0 ||
-	    pthread_rwlock_init(&node->file->data, NULL) != 0) {
-		evfs_free(node->file);
+	if (node->file &&
+	    (pthread_mutex_init(&node->file->writer, NULL) != 0 ||
+	     pthread_rwlock_init(&node->file->data, NULL) != 0)) {
 		evfs_free(node);
 		return NULL;
 	}
 	return node;
 }
 
-static void held_cb(void *arg, struct evfs_node *node)
+void evfs_node_full_free(struct evfs_node *node)
 {
-	if (!node->file)
-		*(bool *)arg = true;
+	if (node->file) {
+		evfs_work_free(node->file->work);
+		evfs_reader_put(node->file->reader);
+		(void)pthread_rwlock_destroy(&node->file->data);
+		(void)pthread_mutex_destroy(&node->file->writer);
+	}
+	evfs_virtual_free(node->virt);
+	evfs_free(node);
 }
 
-/* Has the kernel it? What it may still ask about must not be collected. */
-static bool is_held(void *arg, evfs_ino ino)
+void evfs_node_full_set(struct evfs_nodes *nodes, uint32_t at,
+			struct evfs_node *node)
 {
-	bool held = false;
+	struct evfs_node_rec *rec = evfs_table_at(&nodes->table, at);
 
-	evfs_nodes_each_of(arg, ino, held_cb, &held);
-	return held;
+	node->id = evfs_table_id(&nodes->table, at);
+	if (node->file) {
+		node->file->times_stale = rec->times_stale;
+		node->file->checked_ns = rec->checked_s * NS_PER_S;
+	}
+	rec->is_full = 1;
+	rec->as.full = node;
+	node->idle = node->type != EVFS_NODE_VIRTUAL;
+	list_add(node->idle ? &nodes->idle : &nodes->busy, node);
 }
+
+/* The link of what is no file; none if it went: another will do. */
+static int find_link(struct evfs_fs *fs, const struct evfs_handle_key *key,
+		     evfs_stamp *ret, struct evfs_err *err)
+{
+	const struct evfs_object *object = NULL;
+	const struct evfs_link *link = NULL;
+	int rc = evfs_facts_get(fs->facts, key->ino, &object, err);
+
+	if (rc == 0 && object)
+		link = evfs_tree_key_link(key, object);
+	if (link)
+		*ret = link->id;
+	return rc;
+}
+
+/* Meta locked. The full form of what a record says. */
+static int full_of_key(struct evfs_fs *fs, enum evfs_node_type type,
+		       enum evfs_kind kind, const struct evfs_handle_key *key,
+		       struct evfs_node **ret, struct evfs_err *err)
+{
+	struct evfs_node *node = evfs_node_full_new(type, kind, key->ino);
+	int rc = 0;
+
+	if (!node)
+		return evfs_err_set(err, EVFS_ENOMEM, "node: no memory");
+	if (type == EVFS_NODE_FILE)
+		rc = evfs_tree_reopen(fs->meta, key, &node->file->handle, err);
+	else if (type == EVFS_NODE_OTHER)
+		rc = find_link(fs, key, &node->link, err);
+	if (rc == 0)
+		*ret = node;
+	else
+		evfs_node_full_free(node);
+	return rc;
+}
+
+int evfs_node_full(struct evfs_fs *fs, uint64_t id, struct evfs_node **ret,
+		   struct evfs_err *err)
+{
+	struct evfs_nodes *nodes = &fs->nodes;
+	const struct evfs_node_rec *rec;
+	struct evfs_handle_key key;
+	enum evfs_node_type type = EVFS_NODE_DIR;
+	enum evfs_kind kind = EVFS_KIND_DIR;
+	struct evfs_node *node = NULL;
+	uint32_t at;
+	int rc;
+
+	(void)pthread_mutex_lock(&nodes->lock);
+	at = evfs_table_find(&nodes->table, id);
+	rec = at != 0 ? evfs_table_at(&nodes->table, at) : NULL;
+	if (rec && rec->is_full) {
+		node = rec->as.full;
+	} else if (rec) {
+		evfs_table_key(&nodes->table, at, &key);
+		type = rec->type;
+		kind = rec->kind;
+	}
+	(void)pthread_mutex_unlock(&nodes->lock);
+	if (!rec)
+		return evfs_err_set(err, EVFS_ENOTFOUND, "no such node");
+	if (node) {
+		*ret = node;
+		return 0;
+	}
+	rc = full_of_key(fs, type, kind, &key, &node, err);
+	if (rc != 0)
+		return rc;
+	(void)pthread_mutex_lock(&nodes->lock);
+	/* The kernel may have forgotten it, and a directory may have got its
+	 * full form, without the meta lock. */
+	at = evfs_table_find(&nodes->table, id);
+	rec = at != 0 ? evfs_table_at(&nodes->table, at) : NULL;
+	if (rec && rec->is_full)
+		*ret = rec->as.full;
+	else if (rec)
+		evfs_node_full_set(nodes, at, *ret = evfs_steal(node));
+	(void)pthread_mutex_unlock(&nodes->lock);
+	if (node) {
+		if (node->file)
+			evfs_tree_close(fs->meta, &node->file->handle);
+		evfs_node_full_free(node);
+	}
+	return rec ? 0 : evfs_err_set(err, EVFS_ENOTFOUND, "no such node");
+}
+
+/* ---- life ---- */
 
 int evfs_nodes_init(struct evfs_fs *fs, struct evfs_err *err)
 {
+	const struct evfs_handle_key root = { .ino = EVFS_INO_ROOT };
 	struct evfs_nodes *nodes = &fs->nodes;
-	struct evfs_node *root;
+	uint32_t at = 0;
 
-	nodes->mask = CHAINS_MIN - 1;
-	nodes->next_id = FUSE_ROOT_ID;
-	nodes->by_id = evfs_calloc(CHAINS_MIN, sizeof(*nodes->by_id));
-	nodes->by_key = evfs_calloc(CHAINS_MIN, sizeof(*nodes->by_key));
-	root = node_new(EVFS_NODE_DIR, EVFS_KIND_DIR, EVFS_INO_ROOT);
-	if (!nodes->by_id || !nodes->by_key || !root ||
-	    pthread_mutex_init(&nodes->lock, NULL) != 0) {
-		evfs_free(evfs_steal(nodes->by_id));
-		evfs_free(evfs_steal(nodes->by_key));
-		evfs_free(root);
+	if (evfs_table_init(&nodes->table) == 0)
+		at = evfs_table_add(&nodes->table, EVFS_NODE_DIR,
+				    EVFS_KIND_DIR, &root);
+	if (at == 0 || pthread_mutex_init(&nodes->lock, NULL) != 0) {
+		evfs_table_fini(&nodes->table);
 		return evfs_err_set(err, EVFS_ENOMEM, "node table: no memory");
 	}
-	root->nlookup = 1;
-	table_add(nodes, root);
+	assert(evfs_table_id(&nodes->table, at) == FUSE_ROOT_ID);
+	evfs_table_look(evfs_table_at(&nodes->table, at));
+	nodes->idle_max = EVFS_NODES_IDLE_MAX;
+	nodes->holder = evfs_node_holder;
+	nodes->holder.arg = fs;
 	evfs_meta_lock(fs->meta);
-	evfs_tree_set_holder(fs->meta, is_held, fs);
+	evfs_tree_set_holder(fs->meta, &nodes->holder);
 	evfs_meta_unlock(fs->meta);
 	return 0;
+}
+
+static void list_free(struct evfs_fs *fs, struct evfs_node_list *list)
+{
+	struct evfs_node *node;
+
+	while ((node = list->first)) {
+		list_remove(list, node);
+		if (node->file) {
+			evfs_meta_lock(fs->meta);
+			evfs_tree_close(fs->meta, &node->file->handle);
+			evfs_meta_unlock(fs->meta);
+		}
+		evfs_node_full_free(node);
+	}
 }
 
 void evfs_nodes_fini(struct evfs_fs *fs)
 {
 	struct evfs_nodes *nodes = &fs->nodes;
 
-	if (!nodes->by_id)
+	if (!nodes->table.heads)
 		return;
 	evfs_meta_lock(fs->meta);
-	evfs_tree_set_holder(fs->meta, NULL, NULL);
-	for (size_t i = 0; i <= nodes->mask; i++)
-		for (struct evfs_node *node = nodes->by_id[i]; node;
-		     node = node->id_next)
-			if (node->file)
-				evfs_tree_close(fs->meta, &node->file->handle);
+	evfs_tree_set_holder(fs->meta, NULL);
 	evfs_meta_unlock(fs->meta);
-	for (size_t i = 0; i <= nodes->mask; i++) {
-		while (nodes->by_id[i]) {
-			struct evfs_node *node = nodes->by_id[i];
-
-			nodes->by_id[i] = node->id_next;
-			node_free(node);
-		}
-	}
-	evfs_free(evfs_steal(nodes->by_id));
-	evfs_free(evfs_steal(nodes->by_key));
+	list_free(fs, &nodes->busy);
+	list_free(fs, &nodes->idle);
+	evfs_table_fini(&nodes->table);
 	(void)pthread_mutex_destroy(&nodes->lock);
+}
+
+/* Table locked. */
+static bool is_unknown(const struct evfs_nodes *nodes, uint64_t id)
+{
+	uint32_t at = evfs_table_find(&nodes->table, id);
+
+	return evfs_table_at(&nodes->table, at)->lookups == 0;
 }
 
 /* Second step: nobody referred to the node a moment ago. */
@@ -232,40 +288,164 @@ static void node_bury(struct evfs_fs *fs, struct evfs_node *node)
 	evfs_meta_lock(fs->meta);
 	(void)pthread_mutex_lock(&nodes->lock);
 	node->dying = false;
-	if (node->nlookup > 0 || node->pins > 0) {
+	if (node->pins > 0 || !is_unknown(nodes, node->id)) {
+		if (node->pins == 0)
+			make_idle(nodes, node);
 		(void)pthread_mutex_unlock(&nodes->lock);
 		evfs_meta_unlock(fs->meta);
 		return;
 	}
-	key_remove(nodes, node);
-	id_remove(nodes, node);
-	nodes->n--;
+	unlist(nodes, node);
+	evfs_table_remove(&nodes->table,
+			  evfs_table_find(&nodes->table, node->id));
 	(void)pthread_mutex_unlock(&nodes->lock);
 	if (node->file)
 		evfs_tree_close(fs->meta, &node->file->handle);
 	evfs_meta_unlock(fs->meta);
-	node_free(node);
+	evfs_node_full_free(node);
 }
 
 /* Table locked. Is it this caller who has to bury the node? */
-static bool is_last(struct evfs_node *node)
+static bool is_last(const struct evfs_nodes *nodes, struct evfs_node *node)
 {
-	if (node->nlookup > 0 || node->pins > 0 || node->dying)
+	if (node->pins > 0 || node->dying || !is_unknown(nodes, node->id))
 		return false;
 	node->dying = true;
 	return true;
 }
 
+/* ---- putting away ---- */
+
+/* Meta and table locked: can it be had again, and does nobody use it? */
+static bool may_put_away(struct evfs_fs *fs, const struct evfs_node *node)
+{
+	const struct evfs_file *file = node->file;
+	bool may = node->pins == 0 && !node->dying;
+
+	if (!may || !file)
+		return may;
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	may = !file->dirty && !file->error && file->n_open == 0;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return may && !file->work && !file->logged;
+}
+
+/* Meta and table locked: the record alone remains. False: no memory. */
+static bool put_away(struct evfs_nodes *nodes, struct evfs_node *node,
+		     const struct evfs_handle_key *key)
+{
+	uint32_t at = evfs_table_find(&nodes->table, node->id);
+	struct evfs_node_rec *rec = evfs_table_at(&nodes->table, at);
+	const struct evfs_file *file = node->file;
+
+	if (!evfs_table_set_key(&nodes->table, at, key))
+		return false;
+	if (file) {
+		rec->times_stale = file->times_stale;
+		rec->checked_s = (uint32_t)(file->checked_ns / NS_PER_S);
+	}
+	unlist(nodes, node);
+	return true;
+}
+
+/* Meta locked. The oldest of the idle: put away, or busy from now on. NULL:
+ * there are not too many (*ret_more false), or it was not put away. */
+static struct evfs_node *put_away_oldest(struct evfs_fs *fs, bool *ret_more)
+{
+	struct evfs_nodes *nodes = &fs->nodes;
+	struct evfs_handle_key key = { .has_base = false };
+	struct evfs_node *node;
+	bool may;
+
+	(void)pthread_mutex_lock(&nodes->lock);
+	*ret_more = nodes->idle.n > nodes->idle_max;
+	node = *ret_more ? nodes->idle.first : NULL;
+	if (node)
+		make_busy(nodes, node);
+	may = node && may_put_away(fs, node);
+	(void)pthread_mutex_unlock(&nodes->lock);
+	if (!may)
+		return NULL;
+	key.ino = node->key;
+	evfs_handle_key_link(&key, &node->link);
+	if (node->file && !evfs_tree_may_put_away(fs->meta,
+						  &node->file->handle, &key))
+		return NULL;
+	(void)pthread_mutex_lock(&nodes->lock);
+	may = may_put_away(fs, node) && put_away(nodes, node, &key);
+	(void)pthread_mutex_unlock(&nodes->lock);
+	if (!may)
+		return NULL;
+	if (node->file)
+		evfs_tree_close(fs->meta, &node->file->handle);
+	return node;
+}
+
+static void trim(struct evfs_fs *fs)
+{
+	struct evfs_node *away[IDLE_BATCH];
+	size_t n = 0;
+	bool more = true;
+
+	evfs_meta_lock(fs->meta);
+	for (unsigned i = 0; i < IDLE_BATCH && more; i++) {
+		away[n] = put_away_oldest(fs, &more);
+		if (away[n])
+			n++;
+	}
+	evfs_meta_unlock(fs->meta);
+	for (size_t i = 0; i < n; i++)
+		evfs_node_full_free(away[i]);
+}
+
+/* ---- pins and references ---- */
+
+/* Table locked. A directory's full form is made of its record alone. */
+static struct evfs_node *full_dir(struct evfs_nodes *nodes, uint32_t at)
+{
+	struct evfs_node *node =
+		evfs_node_full_new(EVFS_NODE_DIR, EVFS_KIND_DIR,
+				   evfs_table_ino(&nodes->table, at));
+
+	if (node)
+		evfs_node_full_set(nodes, at, node);
+	return node;
+}
+
+static struct evfs_node *pin_file(struct evfs_fs *fs, uint64_t id)
+{
+	struct evfs_node *node = NULL;
+
+	evfs_meta_lock(fs->meta);
+	if (evfs_node_full(fs, id, &node, NULL) == 0)
+		evfs_node_pin_more(fs, node);
+	evfs_meta_unlock(fs->meta);
+	return node;
+}
+
 struct evfs_node *evfs_node_pin(struct evfs_fs *fs, uint64_t id)
 {
-	struct evfs_node *node;
+	struct evfs_nodes *nodes = &fs->nodes;
+	const struct evfs_node_rec *rec;
+	struct evfs_node *node = NULL;
+	bool put_away = false;
+	uint32_t at;
 
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	node = table_find(&fs->nodes, id);
+	(void)pthread_mutex_lock(&nodes->lock);
+	at = evfs_table_find(&nodes->table, id);
+	if (at != 0) {
+		rec = evfs_table_at(&nodes->table, at);
+		if (rec->is_full)
+			node = rec->as.full;
+		else if (rec->type == EVFS_NODE_DIR)
+			node = full_dir(nodes, at);
+		else
+			put_away = true;
+	}
 	if (node)
 		node->pins++;
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-	return node;
+	(void)pthread_mutex_unlock(&nodes->lock);
+	return put_away ? pin_file(fs, id) : node;
 }
 
 void evfs_node_pin_more(struct evfs_fs *fs, struct evfs_node *node)
@@ -277,287 +457,62 @@ void evfs_node_pin_more(struct evfs_fs *fs, struct evfs_node *node)
 
 void evfs_node_unpin(struct evfs_fs *fs, struct evfs_node *node)
 {
-	bool last;
+	struct evfs_nodes *nodes = &fs->nodes;
+	bool last, many;
 
 	if (!node)
 		return;
-	(void)pthread_mutex_lock(&fs->nodes.lock);
+	(void)pthread_mutex_lock(&nodes->lock);
 	assert(node->pins > 0);
 	node->pins--;
-	last = is_last(node);
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
+	last = is_last(nodes, node);
+	if (node->pins == 0)
+		make_idle(nodes, node);
+	many = nodes->idle.n > nodes->idle_max + nodes->idle_max / 16;
+	(void)pthread_mutex_unlock(&nodes->lock);
 	if (last)
 		node_bury(fs, node);
+	if (many)
+		trim(fs);
 }
 
 void evfs_node_forget(struct evfs_fs *fs, uint64_t id, uint64_t n)
 {
-	struct evfs_node *node;
-	bool last = false;
+	struct evfs_nodes *nodes = &fs->nodes;
+	struct evfs_node *node = NULL;
+	struct evfs_node_rec *rec;
+	uint32_t at;
 
 	if (id == FUSE_ROOT_ID)
 		return;
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	node = table_find(&fs->nodes, id);
-	if (node) {
-		assert(node->nlookup >= n);
-		node->nlookup -= n;
-		last = is_last(node);
+	(void)pthread_mutex_lock(&nodes->lock);
+	at = evfs_table_find(&nodes->table, id);
+	rec = at != 0 ? evfs_table_at(&nodes->table, at) : NULL;
+	if (rec && evfs_table_take(rec, n)) {
+		if (!rec->is_full)
+			evfs_table_remove(&nodes->table, at);
+		else if (is_last(nodes, rec->as.full))
+			node = rec->as.full;
 	}
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-	if (last)
+	(void)pthread_mutex_unlock(&nodes->lock);
+	if (node)
 		node_bury(fs, node);
+}
+
+bool evfs_node_is_known(struct evfs_fs *fs, const struct evfs_node *node)
+{
+	const struct evfs_node_table *table = &fs->nodes.table;
+	uint32_t at = evfs_table_find(table, node->id);
+
+	return at != 0 && evfs_table_at(table, at)->lookups > 0;
 }
 
 void evfs_node_look(struct evfs_fs *fs, struct evfs_node *node)
 {
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	node->nlookup++;
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-}
-
-/* ---- which node an entry is ---- */
-
-static bool dots_meet(const evfs_dot *a, size_t n_a, const evfs_dot *b,
-		      size_t n_b)
-{
-	for (size_t i = 0; i < n_a; i++)
-		for (size_t k = 0; k < n_b; k++)
-			if (evfs_dot_equal(a[i], b[k]))
-				return true;
-	return false;
-}
-
-/* Does the file node stand for this link's versions? A version's bytes never
- * change, so one version in common means the same content. */
-static bool is_same_file(const struct evfs_node *node,
-			 const struct evfs_member_link *link, bool is_sibling)
-{
-	const struct evfs_handle *handle = &node->file->handle;
-
-	if (!evfs_dot_equal(handle->ino, link->ino) || handle->orphan ||
-	    handle->sibling != is_sibling)
-		return false;
-	if (handle->n_base == 0 || link->n_dots == 0)
-		return handle->n_base == link->n_dots;
-	return dots_meet(handle->base, handle->n_base, link->dots,
-			 link->n_dots);
-}
-
-/* Table locked. */
-static struct evfs_node *find_at(struct evfs_nodes *nodes, evfs_ino key,
-				 const struct evfs_entry *entry,
-				 const struct evfs_member_link *link)
-{
-	for (struct evfs_node *node = *key_chain(nodes, key); node;
-	     node = node->key_next) {
-		if (!evfs_dot_equal(node->key, key))
-			continue;
-		if (node->type == EVFS_NODE_DIR && !link)
-			return node;
-		if (node->type == EVFS_NODE_OTHER && link &&
-		    node->kind == entry->kind)
-			return node;
-		if (node->type == EVFS_NODE_FILE && link &&
-		    entry->kind == EVFS_KIND_FILE &&
-		    is_same_file(node, link, entry->is_sibling))
-			return node;
-	}
-	return NULL;
-}
-
-static struct evfs_node *find_entry(struct evfs_nodes *nodes,
-				    const struct evfs_entry *entry)
-{
-	struct evfs_node *node = NULL;
-
-	if (entry->kind == EVFS_KIND_DIR) {
-		for (size_t i = 0; !node && i < entry->dir.n; i++)
-			node = find_at(nodes, entry->dir.members[i], entry,
-				       NULL);
-		return node;
-	}
-	for (size_t i = 0; !node && i < entry->n_members; i++)
-		node = find_at(nodes, entry->members[i].ino, entry,
-			       &entry->members[i]);
-	return node;
-}
-
-/* Remembers where the node was found, for forgetting everything. */
-static int note_place(struct evfs_node *node, evfs_ino dir,
-		      const struct evfs_entry *entry)
-{
-	char *name;
-
-	if (node->name && evfs_dot_equal(node->parent, dir) &&
-	    strcmp(node->name, entry->name) == 0)
-		return 0;
-	name = evfs_memdup(entry->name, entry->name_len + 1);
-	if (!name)
-		return EVFS_ENOMEM;
-	evfs_free(node->name);
-	node->name = name;
-	node->parent = dir;
-	return 0;
-}
-
-static int node_make(struct evfs_fs *fs, evfs_ino dir,
-		     const struct evfs_entry *entry, struct evfs_node **ret,
-		     struct evfs_err *err)
-{
-	bool is_dir = entry->kind == EVFS_KIND_DIR;
-	struct evfs_node *node;
-	int rc;
-
-	node = node_new(is_dir ? EVFS_NODE_DIR :
-			entry->kind == EVFS_KIND_FILE ? EVFS_NODE_FILE :
-							EVFS_NODE_OTHER,
-			entry->kind,
-			is_dir ? entry->dir.members[0] :
-				 entry->members[0].ino);
-	if (!node || note_place(node, dir, entry) != 0) {
-		if (node)
-			node_free(node);
-		return evfs_err_set(err, EVFS_ENOMEM, "node: no memory");
-	}
-	if (node->type == EVFS_NODE_FILE) {
-		rc = evfs_tree_open(fs->meta, dir, entry, &node->file->handle,
-				    err);
-		if (rc != 0) {
-			node_free(node);
-			return rc;
-		}
-		node->key = node->file->handle.ino;
-	} else if (node->type == EVFS_NODE_OTHER) {
-		node->link = entry->members[0].link;
-	}
-	*ret = node;
-	return 0;
-}
-
-int evfs_node_of_entry(struct evfs_fs *fs, evfs_ino dir,
-		       const struct evfs_entry *entry, struct evfs_node **ret,
-		       struct evfs_err *err)
-{
 	struct evfs_nodes *nodes = &fs->nodes;
-	struct evfs_node *node;
-	int rc;
 
 	(void)pthread_mutex_lock(&nodes->lock);
-	node = find_entry(nodes, entry);
-	if (node)
-		node->nlookup++;
+	evfs_table_look(evfs_table_at(
+		&nodes->table, evfs_table_find(&nodes->table, node->id)));
 	(void)pthread_mutex_unlock(&nodes->lock);
-	if (node) {
-		/* Without memory the old place stays: only less is
-		 * forgotten by name, should all have to be forgotten. */
-		(void)note_place(node, dir, entry);
-		*ret = node;
-		return 0;
-	}
-	/* Nobody else adds it meanwhile: that takes the meta lock, too. */
-	rc = node_make(fs, dir, entry, &node, err);
-	if (rc != 0)
-		return rc;
-	node->nlookup = 1;
-	(void)pthread_mutex_lock(&nodes->lock);
-	table_add(nodes, node);
-	(void)pthread_mutex_unlock(&nodes->lock);
-	*ret = node;
-	return 0;
-}
-
-struct evfs_node *evfs_node_find(struct evfs_fs *fs,
-				 const struct evfs_entry *entry)
-{
-	struct evfs_node *node;
-
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	node = find_entry(&fs->nodes, entry);
-	if (node)
-		node->pins++;
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-	return node;
-}
-
-int evfs_node_of_virtual(struct evfs_fs *fs, struct evfs_virtual *virt,
-			 struct evfs_node **ret, struct evfs_err *err)
-{
-	struct evfs_nodes *nodes = &fs->nodes;
-	struct evfs_node *node, *made;
-
-	made = node_new(EVFS_NODE_VIRTUAL, EVFS_KIND_FILE, EVFS_INO_NONE);
-	if (!made)
-		return evfs_err_set(err, EVFS_ENOMEM, "node: no memory");
-	(void)pthread_mutex_lock(&nodes->lock);
-	for (node = *key_chain(nodes, EVFS_INO_NONE); node;
-	     node = node->key_next)
-		if (node->type == EVFS_NODE_VIRTUAL &&
-		    evfs_virtual_is_same(node->virt, virt))
-			break;
-	if (node) {
-		node->nlookup++;
-		evfs_virtual_free(virt);
-	} else {
-		node = evfs_steal(made);
-		node->virt = virt;
-		node->nlookup = 1;
-		table_add(nodes, node);
-	}
-	(void)pthread_mutex_unlock(&nodes->lock);
-	if (made)
-		node_free(made);
-	*ret = node;
-	return 0;
-}
-
-void evfs_nodes_each_of(struct evfs_fs *fs, evfs_ino key,
-			void (*each)(void *arg, struct evfs_node *node),
-			void *arg)
-{
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	for (struct evfs_node *node = *key_chain(&fs->nodes, key); node;
-	     node = node->key_next)
-		if (evfs_dot_equal(node->key, key))
-			each(arg, node);
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-}
-
-void evfs_nodes_each(struct evfs_fs *fs,
-		     void (*each)(void *arg, struct evfs_node *node),
-		     void *arg)
-{
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	for (size_t i = 0; i <= fs->nodes.mask; i++)
-		for (struct evfs_node *node = fs->nodes.by_id[i]; node;
-		     node = node->id_next)
-			each(arg, node);
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-}
-
-/* Table and meta locked. */
-static void rekey(struct evfs_nodes *nodes, struct evfs_node *node)
-{
-	if (!node->file || evfs_dot_equal(node->key, node->file->handle.ino))
-		return;
-	key_remove(nodes, node);
-	node->key = node->file->handle.ino;
-	key_add(nodes, node);
-}
-
-void evfs_node_rekey(struct evfs_fs *fs, struct evfs_node *node)
-{
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	rekey(&fs->nodes, node);
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
-}
-
-void evfs_nodes_rekey(struct evfs_fs *fs)
-{
-	(void)pthread_mutex_lock(&fs->nodes.lock);
-	for (size_t i = 0; i <= fs->nodes.mask; i++)
-		for (struct evfs_node *node = fs->nodes.by_id[i]; node;
-		     node = node->id_next)
-			rekey(&fs->nodes, node);
-	(void)pthread_mutex_unlock(&fs->nodes.lock);
 }

@@ -4,17 +4,19 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "fs/fs_priv.h"
+#include "fs/node_priv.h"
 #include "fs/ops.h"
 #include "meta/facts.h"
 
 /* linux/fuse.h, protocol 7.44: libfuse 3.14 does not know it yet. */
 #define NOTIFY_INC_EPOCH 8
+
+#define ALL_BATCH 16 /* nodes looked at under one lock */
 
 enum job_kind { JOB_CHANGE, JOB_CALL };
 
@@ -169,10 +171,10 @@ static void ids_add(struct ids *ids, uint64_t id)
 	ids->items[ids->n++] = id;
 }
 
-static void add_dir_cb(void *arg, struct evfs_node *node)
+static void add_dir_cb(void *arg, uint64_t id, struct evfs_node_rec *rec)
 {
-	if (node->type == EVFS_NODE_DIR)
-		ids_add(arg, node->id);
+	if (rec->type == EVFS_NODE_DIR)
+		ids_add(arg, id);
 }
 
 /* All nodes that the kernel has for the directory of this member. Meta locked.
@@ -240,70 +242,14 @@ static void tell_entry(struct evfs_fs *fs, const struct evfs_change *change,
 
 /* ---- attributes of one object ---- */
 
-/* Where a node was found: a member of the directory, and the name there. */
-struct found {
-	evfs_ino parent;
-	char name[EVFS_NAME_MAX + 1];
-};
-
-struct all_found {
-	struct found *items; /* owned */
-	size_t n, cap;
-};
-
-/* Table locked. Without memory the name is not forgotten. */
-static void found_add(struct all_found *found, const struct evfs_node *node)
-{
-	void *items = found->items;
-
-	if (!node->name || evfs_grow(&items, found->n, &found->cap,
-				     sizeof(*found->items)) != 0)
-		return;
-	found->items = items;
-	found->items[found->n].parent = node->parent;
-	(void)strcpy(found->items[found->n++].name, node->name);
-}
-
 /* Of one object there may be several: each version that is shown is a node with
  * a name of its own. */
 struct attr_news {
 	struct evfs_fs *fs;
-	struct ids nodes;       /* whose attributes are to be forgotten */
-	struct all_found found; /* files that nobody has open: one for each
-	                         * version that is shown */
+	struct ids nodes;     /* whose attributes are to be forgotten */
+	struct ids siblings;  /* of these, siblings that nobody has open */
+	bool closed;          /* there is a file that nobody has open */
 };
-
-/* Under dirty_lock. It may be open: told again until the kernel gives it up
- * (fs/seal.c). Without memory it is not. */
-static void stale_add(struct evfs_fs *fs, struct evfs_node *node)
-{
-	void *items = fs->stale;
-
-	if (node->file->stale_listed ||
-	    evfs_grow(&items, fs->n_stale, &fs->stale_cap,
-		      sizeof(*fs->stale)) != 0)
-		return;
-	fs->stale = items;
-	fs->stale[fs->n_stale++] = node->id;
-	node->file->stale_listed = true;
-}
-
-static void attr_node_cb(void *arg, struct evfs_node *node)
-{
-	struct attr_news *news = arg;
-
-	ids_add(&news->nodes, node->id);
-	if (!node->file)
-		return;
-	(void)pthread_mutex_lock(&news->fs->dirty_lock);
-	/* also where it is not: an open may be on its way */
-	node->file->times_stale = true;
-	if (node->file->n_open == 0)
-		found_add(&news->found, node);
-	if (atomic_load(&news->fs->quiet_opens))
-		stale_add(news->fs, node);
-	(void)pthread_mutex_unlock(&news->fs->dirty_lock);
-}
 
 struct place {
 	uint64_t dir;                 /* node id */
@@ -337,6 +283,60 @@ static void places_add(struct evfs_fs *fs, struct places *places,
 	evfs_free(dirs.items);
 }
 
+/* Table locked (meta, too). */
+static void attr_node_cb(void *arg, uint64_t id, struct evfs_node_rec *rec)
+{
+	struct attr_news *news = arg;
+	struct evfs_file *file = NULL;
+	bool open = false;
+
+	ids_add(&news->nodes, id);
+	if (rec->type != EVFS_NODE_FILE)
+		return;
+	/* also where it is not open: an open may be on its way */
+	if (rec->is_full) {
+		file = rec->as.full->file;
+		(void)pthread_mutex_lock(&news->fs->dirty_lock);
+		file->times_stale = true;
+		open = file->n_open > 0;
+		(void)pthread_mutex_unlock(&news->fs->dirty_lock);
+	} else {
+		rec->times_stale = true;
+	}
+	if (open)
+		return;
+	news->closed = true;
+	if (file && file->handle.sibling)
+		ids_add(&news->siblings, id);
+}
+
+/* Meta locked. The generated name that a sibling was found by. */
+static void add_sibling(struct evfs_fs *fs, struct places *places, uint64_t id)
+{
+	struct evfs_node *node;
+
+	if (evfs_node_full(fs, id, &node, NULL) == 0 && node->file)
+		places_add(fs, places, node->file->handle.parent,
+			   node->file->handle.name,
+			   node->file->handle.name_len);
+}
+
+/* Without a message of opens it may be open for all we know: it is told again
+ * until the kernel has given it up (fs/seal.c). Without memory it is not. */
+static void tell_again(struct evfs_fs *fs, evfs_ino ino)
+{
+	void *items;
+
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	items = fs->stale;
+	if (evfs_grow(&items, fs->n_stale, &fs->stale_cap,
+		      sizeof(*fs->stale)) == 0) {
+		fs->stale = items;
+		fs->stale[fs->n_stale++] = ino;
+	}
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+}
+
 /* With writeback caching the kernel keeps its own times of a file for as long
  * as it keeps the inode; so when nobody has the file open, its names are
  * forgotten, and with the last of them the inode. */
@@ -348,11 +348,9 @@ static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
 
 	evfs_meta_lock(fs->meta);
 	evfs_nodes_each_of(fs, ino, attr_node_cb, &news);
-	for (size_t i = 0; i < news.found.n; i++)
-		places_add(fs, &places, news.found.items[i].parent,
-			   news.found.items[i].name,
-			   strlen(news.found.items[i].name));
-	if (news.found.n == 0 ||
+	for (size_t i = 0; i < news.siblings.n; i++)
+		add_sibling(fs, &places, news.siblings.items[i]);
+	if (!news.closed ||
 	    evfs_facts_get(fs->facts, ino, &object, NULL) != 0)
 		object = NULL;
 	for (size_t i = 0; object && i < object->n_links; i++)
@@ -360,58 +358,19 @@ static void tell_attr(struct evfs_fs *fs, evfs_ino ino)
 			   object->links[i].place.name,
 			   object->links[i].place.name_len);
 	evfs_meta_unlock(fs->meta);
+	if (news.closed && atomic_load(&fs->quiet_opens))
+		tell_again(fs, ino);
 	for (size_t i = 0; i < news.nodes.n; i++)
 		forget_attr(fs, news.nodes.items[i]);
 	for (size_t i = 0; i < places.n; i++)
 		forget_entry(fs, places.items[i].dir, places.items[i].name,
 			     places.items[i].len);
 	evfs_free(news.nodes.items);
-	evfs_free(news.found.items);
+	evfs_free(news.siblings.items);
 	evfs_free(places.items);
 }
 
 /* ---- everything ---- */
-
-struct all_news {
-	struct ids nodes;       /* all */
-	struct all_found found; /* where each was */
-	evfs_ino *files;        /* owned; the objects of those that are files,
-	                         * some more than once */
-	size_t n_files, files_cap;
-};
-
-static void all_node_cb(void *arg, struct evfs_node *node)
-{
-	struct all_news *news = arg;
-	void *items = news->files;
-
-	ids_add(&news->nodes, node->id);
-	found_add(&news->found, node);
-	if (!node->file || evfs_grow(&items, news->n_files, &news->files_cap,
-				     sizeof(*news->files)) != 0)
-		return;
-	news->files = items;
-	news->files[news->n_files++] = node->key;
-}
-
-static int order_files(const void *a, const void *b)
-{
-	const evfs_ino *x = a, *y = b;
-
-	return evfs_dot_cmp(*x, *y);
-}
-
-/* Versions of one object are nodes of their own, and told of together. */
-static void tell_files(struct evfs_fs *fs, struct all_news *news)
-{
-	if (news->n_files > 1)
-		qsort(news->files, news->n_files, sizeof(*news->files),
-		      order_files);
-	for (size_t i = 0; i < news->n_files; i++)
-		if (i == 0 || !evfs_dot_equal(news->files[i - 1],
-					      news->files[i]))
-			tell_attr(fs, news->files[i]);
-}
 
 /* Linux 6.16 and newer revalidate each name after this. */
 static bool new_epoch(struct evfs_fs *fs)
@@ -463,45 +422,54 @@ static void forget_listing(struct evfs_fs *fs, uint64_t id)
 	evfs_free(places.items);
 }
 
-/* times: of files, too, which the kernel does not believe until it has given
- * them up (tell_attr). */
+/* The name that a node was found by, in every directory that it may be in. */
+static void forget_found(struct evfs_fs *fs, const struct evfs_node_seen *seen)
+{
+	struct ids dirs = { 0 };
+
+	if (!seen->noted)
+		return;
+	evfs_meta_lock(fs->meta);
+	nodes_of_dir(fs, seen->dir, &dirs);
+	evfs_meta_unlock(fs->meta);
+	for (size_t i = 0; i < dirs.n; i++)
+		forget_entry(fs, dirs.items[i], seen->name,
+			     strlen(seen->name));
+	evfs_free(dirs.items);
+}
+
+/* One of all nodes. times: of a file, too, which the kernel does not believe
+ * until it has given it up (tell_attr). */
+static void tell_node(struct evfs_fs *fs, const struct evfs_node_seen *seen,
+		      bool by_name, bool times)
+{
+	if (by_name && seen->type == EVFS_NODE_DIR)
+		forget_listing(fs, seen->id);
+	if (seen->type == EVFS_NODE_DIR)
+		forget_data(fs, seen->id);
+	else
+		forget_attr(fs, seen->id);
+	if (times && seen->type == EVFS_NODE_FILE)
+		tell_attr(fs, seen->key);
+}
+
+/* What the kernel looks up meanwhile it sees as it is: names first, so that it
+ * has to look. */
 static void tell_all(struct evfs_fs *fs, bool times)
 {
-	struct all_news news = { 0 };
+	struct evfs_node_seen items[ALL_BATCH];
 	bool by_name = !new_epoch(fs);
+	uint32_t cursor = 0;
+	size_t n;
 
-	evfs_meta_lock(fs->meta);
-	evfs_nodes_each(fs, all_node_cb, &news);
-	evfs_meta_unlock(fs->meta);
-	for (size_t i = 0; by_name && i < news.found.n; i++) {
-		const struct found *found = &news.found.items[i];
-		struct ids dirs = { 0 };
-
-		evfs_meta_lock(fs->meta);
-		nodes_of_dir(fs, found->parent, &dirs);
-		evfs_meta_unlock(fs->meta);
-		for (size_t k = 0; k < dirs.n; k++)
-			forget_entry(fs, dirs.items[k], found->name,
-				     strlen(found->name));
-		evfs_free(dirs.items);
-	}
-	for (size_t i = 0; i < news.nodes.n; i++) {
-		struct evfs_node *node = evfs_node_pin(fs, news.nodes.items[i]);
-		bool is_dir = node && node->type == EVFS_NODE_DIR;
-
-		evfs_node_unpin(fs, node);
-		if (by_name && is_dir)
-			forget_listing(fs, news.nodes.items[i]);
-		if (is_dir)
-			forget_data(fs, news.nodes.items[i]);
-		else
-			forget_attr(fs, news.nodes.items[i]);
-	}
-	if (times)
-		tell_files(fs, &news);
-	evfs_free(news.nodes.items);
-	evfs_free(news.found.items);
-	evfs_free(news.files);
+	while (by_name &&
+	       (n = evfs_nodes_next(fs, &cursor, items, ALL_BATCH)) > 0)
+		for (size_t i = 0; i < n; i++)
+			forget_found(fs, &items[i]);
+	cursor = 0;
+	while ((n = evfs_nodes_next(fs, &cursor, items, ALL_BATCH)) > 0)
+		for (size_t i = 0; i < n; i++)
+			tell_node(fs, &items[i], by_name, times);
 }
 
 /* ---- the thread ---- */

@@ -8,6 +8,7 @@
 
 #define BACKGROUND_MAX 64
 #define CONGESTION 48
+#define EPOCH_MINOR 44 /* protocol of Linux 6.16 */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -20,6 +21,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_AUTO_INVAL_DATA;
 	struct evfs_fs *fs = userdata;
 
+	/* Older ones do not know NOTIFY_INC_EPOCH (fs/notify.c). */
+	fs->nodes.table.notes = conn->proto_major == 7 &&
+				conn->proto_minor < EPOCH_MINOR;
 	conn->want |= wanted & conn->capable;
 	/* Opened without a message, a file would not be cut. */
 	fs->may_open_quietly = fs->closes &&

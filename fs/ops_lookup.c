@@ -28,20 +28,26 @@ int evfs_op_entry(struct evfs_fs *fs, evfs_ino dir,
 		  struct evfs_err *err)
 {
 	struct evfs_node *node;
+	uint64_t id;
 	int rc;
 
 	*ret_forget = 0;
-	rc = evfs_node_of_entry(fs, dir, entry, &node, err);
+	if (ret_node)
+		rc = evfs_node_of_entry(fs, dir, entry, &node, err);
+	else
+		rc = evfs_node_known(fs, dir, entry, &id, &node, err);
 	if (rc != 0)
 		return rc;
+	if (ret_node)
+		id = node->id;
 	memset(ret, 0, sizeof(*ret));
-	ret->ino = node->id;
+	ret->ino = id;
 	ret->attr_timeout = EVFS_FS_FOREVER;
 	ret->entry_timeout = evfs_op_timeout(entry->name, entry->name_len,
 					     entry->is_sibling);
 	rc = evfs_attr_entry(fs, node, entry, &ret->attr, err);
 	if (rc != 0) {
-		*ret_forget = node->id;
+		*ret_forget = id;
 		return rc;
 	}
 	if (ret_node)

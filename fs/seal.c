@@ -3,6 +3,7 @@
 #include "fs/seal.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "base/log.h"
@@ -188,7 +189,8 @@ static bool is_garbage(struct evfs_fs *fs, struct evfs_node *node)
 	(void)pthread_mutex_lock(&fs->nodes.lock);
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	open = node->file->n_open > 0 ||
-	       (atomic_load(&fs->quiet_opens) && node->nlookup > 0);
+	       (atomic_load(&fs->quiet_opens) &&
+		evfs_node_is_known(fs, node));
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	(void)pthread_mutex_unlock(&fs->nodes.lock);
 	return !open;
@@ -362,27 +364,6 @@ uint64_t evfs_writer_unsealed(struct evfs_fs *fs, struct evfs_node *node)
 	return bytes;
 }
 
-void evfs_writer_reads(struct evfs_fs *fs, struct evfs_node *node)
-{
-	struct evfs_node *other;
-	uint64_t *place, id = 0;
-
-	if (!atomic_load(&fs->quiet_opens))
-		return;
-	(void)pthread_mutex_lock(&fs->dirty_lock);
-	if (node->file->n_open == 0) {
-		place = &fs->readers[fs->next_reader];
-		fs->next_reader = (fs->next_reader + 1) % EVFS_FS_READERS_MAX;
-		id = *place;
-		*place = node->id;
-	}
-	(void)pthread_mutex_unlock(&fs->dirty_lock);
-	other = id != 0 && id != node->id ? evfs_node_pin(fs, id) : NULL;
-	if (other)
-		drop_reader(other);
-	evfs_node_unpin(fs, other);
-}
-
 /* ---- the sealer ---- */
 
 struct due {
@@ -464,7 +445,8 @@ static void seal_due(struct evfs_fs *fs, uint64_t age_ns)
 	for (struct evfs_node *node = fs->dirty_head; node;
 	     node = node->file->dirty_next)
 		if (now_ns - node->file->dirty_ns >= age_ns ||
-		    (node->file->handle.orphan && node->nlookup == 0))
+		    (node->file->handle.orphan &&
+		     !evfs_node_is_known(fs, node)))
 			due_add(&due, node);
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	(void)pthread_mutex_unlock(&fs->nodes.lock);
@@ -478,34 +460,31 @@ static void seal_due(struct evfs_fs *fs, uint64_t age_ns)
 	evfs_free(due.items);
 }
 
-/* Files whose times have changed elsewhere, and which the kernel has not given
- * up since: somebody has them open, or had. */
+static int order_inos(const void *a, const void *b)
+{
+	const evfs_ino *x = a, *y = b;
+
+	return evfs_dot_cmp(*x, *y);
+}
+
+/* Files whose times have changed elsewhere, and which the kernel has perhaps
+ * not given up since: somebody has them open, or had. */
 static void retell_times(struct evfs_fs *fs)
 {
-	uint64_t *ids;
+	evfs_ino *inos;
 	size_t n;
 
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	ids = evfs_steal(fs->stale);
+	inos = evfs_steal(fs->stale);
 	n = fs->n_stale;
 	fs->n_stale = fs->stale_cap = 0;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
-	for (size_t i = 0; i < n; i++) {
-		struct evfs_node *node = evfs_node_pin(fs, ids[i]);
-		evfs_ino ino;
-
-		if (!node)
-			continue;
-		evfs_meta_lock(fs->meta);
-		ino = node->file->handle.ino;
-		(void)pthread_mutex_lock(&fs->dirty_lock);
-		node->file->stale_listed = false;
-		(void)pthread_mutex_unlock(&fs->dirty_lock);
-		evfs_meta_unlock(fs->meta);
-		evfs_notify_attr(fs, ino);
-		evfs_node_unpin(fs, node);
-	}
-	evfs_free(ids);
+	if (n > 1)
+		qsort(inos, n, sizeof(*inos), order_inos);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || !evfs_dot_equal(inos[i - 1], inos[i]))
+			evfs_notify_attr(fs, inos[i]);
+	evfs_free(inos);
 }
 
 void evfs_seal_flush_kernel(struct evfs_fs *fs)

@@ -37,11 +37,6 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 void evfs_writer_closed(struct evfs_fs *fs, struct evfs_node *node,
 			uint64_t stamp_ns);
 
-/* A file has got a reader that is kept for the next read. Where it is not known
- * when its handles are gone, the latest few keep theirs. No lock held; the node
- * is pinned. */
-void evfs_writer_reads(struct evfs_fs *fs, struct evfs_node *node);
-
 /* Bytes of the file, if it is not sealed; else 0. */
 uint64_t evfs_writer_unsealed(struct evfs_fs *fs, struct evfs_node *node);
 

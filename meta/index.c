@@ -12,6 +12,7 @@
  * after every step of random histories. */
 #include "meta/index_priv.h"
 
+#include "meta/tree.h"
 #include "meta/view_priv.h"
 
 static void fini(struct evfs_index *ix)
@@ -75,6 +76,9 @@ int evfs_index_put_within(struct evfs_meta *meta, struct evfs_object **objects,
 	int ret = evfs_view_is_simple(meta, &simple, err);
 
 	while (done < n && ret == 0) {
+		ret = evfs_tree_changes(meta, objects[done], err);
+		if (ret != 0)
+			break;
 		ret = evfs_index_object(&ix, objects[done], err);
 		objects[done++] = NULL;
 	}

@@ -69,13 +69,70 @@ void evfs_tree_close(struct evfs_meta *meta, struct evfs_handle *handle);
 /* Is a handle of this object registered? Then garbage collection leaves the
  * object and its dead links alone, for a write may bring them back. */
 bool evfs_tree_is_open(struct evfs_meta *meta, evfs_ino ino);
-/* Who else is to be asked that: for what has no handles (a removed directory
- * that somebody is in, a removed FIFO that is open). Called with meta locked.
- * held NULL: nobody. */
-void evfs_tree_set_holder(struct evfs_meta *meta,
-			  bool (*held)(void *arg, evfs_ino ino), void *arg);
 
-/* For meta/life_renew.c: dots were replaced, and registered handles follow. */
+/* What stands for a handle that nobody needs at the moment (struct evfs_handle
+ * takes half a kilobyte, and a kernel may know a million files): the rest is
+ * in the object, for as long as that has this link and this version. */
+struct evfs_handle_key {
+	evfs_ino ino;
+	uint64_t link_node, link_ns; /* who made the link, and when: as two
+	                              * links may be of one operation, and a
+	                              * dot may get another epoch */
+	bool has_base; /* it has been sealed; of one version: */
+	evfs_dot base;
+};
+
+static inline void evfs_handle_key_link(struct evfs_handle_key *key,
+					const evfs_stamp *link)
+{
+	key->link_node = link->dot.actor.node;
+	key->link_ns = link->time_ns;
+}
+
+/* May the handle be closed, because the key would open the same again? */
+bool evfs_tree_may_put_away(struct evfs_meta *meta,
+			    const struct evfs_handle *handle,
+			    struct evfs_handle_key *ret);
+/* Opens and registers it again. ENOTFOUND: the object is not what it was. */
+int evfs_tree_reopen(struct evfs_meta *meta, const struct evfs_handle_key *key,
+		     struct evfs_handle *handle, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* The link in this state of its object, or NULL. */
+const struct evfs_link *evfs_tree_key_link(const struct evfs_handle_key *key,
+					   const struct evfs_object *object);
+/* Could it be opened from this state of its object? */
+bool evfs_tree_fits(const struct evfs_handle_key *key,
+		    const struct evfs_object *object);
+
+/* Who has put handles away, or holds what has no handles (a removed directory
+ * that somebody is in, a removed FIFO that is open). All are called with meta
+ * locked. */
+struct evfs_tree_holder {
+	void *arg;
+	/* Is the object held, though no handle of it is registered? */
+	bool (*held)(void *arg, evfs_ino ino);
+	/* An operation is about to change handles of this object: those that
+	 * were put away are reopened. In the midst of an operation, so none is
+	 * closed. */
+	int (*wanted)(void *arg, evfs_ino ino, struct evfs_err *err);
+	/* The object is about to be replaced by this: what would not fit any
+	 * more is reopened while it can be. None is closed. */
+	int (*changes)(void *arg, const struct evfs_object *object,
+		       struct evfs_err *err);
+	/* Dots were replaced. */
+	void (*renewed)(void *arg,
+			evfs_dot (*renew)(void *renew_arg, evfs_dot dot),
+			void *renew_arg);
+};
+
+/* Borrowed; NULL: nobody. One at most. */
+void evfs_tree_set_holder(struct evfs_meta *meta,
+			  const struct evfs_tree_holder *holder);
+/* For meta/index.c: tells the holder. */
+int evfs_tree_changes(struct evfs_meta *meta, const struct evfs_object *object,
+		      struct evfs_err *err) EVFS_MUST_USE;
+
+/* For meta/life_renew.c: dots were replaced, and handles follow. */
 void evfs_tree_renew(struct evfs_meta *meta,
 		     evfs_dot (*renew)(void *arg, evfs_dot dot), void *arg);
 

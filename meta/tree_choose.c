@@ -72,10 +72,10 @@ static int choose_handles(struct evfs_tx *tx, evfs_ino ino,
 			  const struct evfs_dots *mine,
 			  const struct evfs_version *version)
 {
-	struct evfs_handle *handle = evfs_handle_first(tx->meta, ino);
-	int rc = 0;
+	struct evfs_handle *handle;
+	int rc = evfs_tx_handles(tx, ino, &handle);
 
-	for (; handle != NULL && rc == 0; handle = evfs_handle_next(handle)) {
+	for (; rc == 0 && handle != NULL; handle = evfs_handle_next(handle)) {
 		bool lost = false;
 
 		for (size_t i = 0; i < all->n; i++)

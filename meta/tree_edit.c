@@ -34,16 +34,16 @@ int evfs_tx_set_alive(struct evfs_tx *tx, evfs_ino ino, const evfs_stamp *link,
 static int unlink_handles(struct evfs_tx *tx, evfs_ino ino,
 			  const evfs_stamp *link, const evfs_stamp *other)
 {
-	struct evfs_handle *handle = evfs_handle_first(tx->meta, ino);
+	struct evfs_handle *handle;
+	int rc = evfs_tx_handles(tx, ino, &handle);
 
-	while (handle != NULL) {
+	while (rc == 0 && handle != NULL) {
 		struct evfs_handle *next = evfs_handle_next(handle);
 
 		if (evfs_stamp_cmp(&handle->link, link) == 0) {
-			int rc = evfs_tx_touch(tx, handle);
-
+			rc = evfs_tx_touch(tx, handle);
 			if (rc != 0)
-				return rc;
+				break;
 			if (other != NULL)
 				handle->link = *other;
 			else
@@ -51,7 +51,7 @@ static int unlink_handles(struct evfs_tx *tx, evfs_ino ino,
 		}
 		handle = next;
 	}
-	return 0;
+	return rc;
 }
 
 /* Clears the dots seen. The other links are asserted again, else two replicas

@@ -137,14 +137,14 @@ bool evfs_tree_is_open(struct evfs_meta *meta, evfs_ino ino)
 	const struct evfs_tree_state *state = meta->tree;
 
 	return evfs_handle_first(meta, ino) != NULL ||
-	       (state->held != NULL && state->held(state->held_arg, ino));
+	       (state->holder != NULL &&
+		state->holder->held(state->holder->arg, ino));
 }
 
 void evfs_tree_set_holder(struct evfs_meta *meta,
-			  bool (*held)(void *arg, evfs_ino ino), void *arg)
+			  const struct evfs_tree_holder *holder)
 {
-	meta->tree->held = held;
-	meta->tree->held_arg = arg;
+	meta->tree->holder = holder;
 }
 
 /* ---- opening ---- */
@@ -186,6 +186,8 @@ void evfs_tree_renew(struct evfs_meta *meta,
 		all = handle->next;
 		chain(state, handle);
 	}
+	if (state->holder != NULL)
+		state->holder->renewed(state->holder->arg, renew, arg);
 }
 
 static int open_checked(const struct evfs_member_link *member,

@@ -31,11 +31,11 @@ struct evfs_tree_state {
 	size_t n_buckets;             /* a power of two */
 	size_t n_handles;             /* registered */
 	enum evfs_feed_origin origin; /* of operations from now on */
-	bool (*held)(void *arg, evfs_ino ino); /* evfs_tree_set_holder() */
-	void *held_arg;               /* its argument */
+	const struct evfs_tree_holder *holder; /* borrowed; or NULL */
 };
 
-/* The handles of one object. Take next before the handle gets another ino. */
+/* The registered handles of one object. Take next before the handle gets
+ * another ino. */
 struct evfs_handle *evfs_handle_first(struct evfs_meta *meta, evfs_ino ino);
 struct evfs_handle *evfs_handle_next(const struct evfs_handle *handle);
 
@@ -130,6 +130,10 @@ int evfs_tx_put_version(struct evfs_tx *tx, evfs_ino ino,
 int evfs_tx_set_unsealed(struct evfs_tx *tx, evfs_ino ino, bool on)
 	EVFS_MUST_USE;
 
+/* All handles of an object, those that were put away included: *ret as
+ * evfs_handle_first() (tree_away.c). */
+int evfs_tx_handles(struct evfs_tx *tx, evfs_ino ino,
+		    struct evfs_handle **ret) EVFS_MUST_USE;
 /* Before a handle is changed: remembers it (tree_handle.c). */
 int evfs_tx_touch(struct evfs_tx *tx, struct evfs_handle *handle)
 	EVFS_MUST_USE;

@@ -80,15 +80,14 @@ bool evfs_entry_has_link(const struct evfs_entry *entry, evfs_ino ino,
 static int follow(struct evfs_tx *tx, const struct evfs_member_link *member,
 		  const struct evfs_object *carrier)
 {
-	struct evfs_handle *handle =
-		evfs_handle_first(tx->meta, member->ino);
+	struct evfs_handle *handle;
+	int rc = evfs_tx_handles(tx, member->ino, &handle);
 
-	while (handle != NULL) {
+	while (rc == 0 && handle != NULL) {
 		struct evfs_handle *next = evfs_handle_next(handle);
 
 		if (evfs_handle_meets(handle, member->dots, member->n_dots)) {
-			int rc = evfs_tx_touch(tx, handle);
-
+			rc = evfs_tx_touch(tx, handle);
 			if (rc == 0)
 				rc = evfs_tx_handle_base(
 					tx, handle, &carrier->versions[0]);
@@ -100,7 +99,7 @@ static int follow(struct evfs_tx *tx, const struct evfs_member_link *member,
 		}
 		handle = next;
 	}
-	return 0;
+	return rc;
 }
 
 /* What utimens has set since counts, as it did while this was a sibling. */
@@ -391,23 +390,21 @@ int evfs_tx_isolate(struct evfs_tx *tx, const struct evfs_beside *at,
 static int orphan_handles(struct evfs_tx *tx,
 			  const struct evfs_member_link *member)
 {
-	struct evfs_handle *handle =
-		evfs_handle_first(tx->meta, member->ino);
+	struct evfs_handle *handle;
+	int rc = evfs_tx_handles(tx, member->ino, &handle);
 
-	for (; handle != NULL; handle = evfs_handle_next(handle)) {
+	for (; rc == 0 && handle != NULL; handle = evfs_handle_next(handle)) {
 		bool within = true;
-		int rc;
 
 		for (size_t i = 0; i < handle->n_base; i++)
 			within = within && has_dot(member, handle->base[i]);
 		if (!within || handle->n_base == 0)
 			continue;
 		rc = evfs_tx_touch(tx, handle);
-		if (rc != 0)
-			return rc;
-		handle->orphan = true;
+		if (rc == 0)
+			handle->orphan = true;
 	}
-	return 0;
+	return rc;
 }
 
 /* Takes one content off a name, and off no other: the link goes where it shows

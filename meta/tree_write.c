@@ -142,9 +142,11 @@ static int rebase_handles(struct evfs_tx *tx, struct evfs_handle *handle,
 			  const struct evfs_dots *old,
 			  const struct evfs_version *version)
 {
-	struct evfs_handle *other = evfs_handle_first(tx->meta, handle->ino);
+	struct evfs_handle *other = NULL;
 	int rc = evfs_tx_touch(tx, handle);
 
+	if (rc == 0)
+		rc = evfs_tx_handles(tx, handle->ino, &other);
 	for (; other != NULL && rc == 0; other = evfs_handle_next(other)) {
 		if (other == handle ||
 		    (old->n == 0 ? other->n_base != 0 :
