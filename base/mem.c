@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static atomic_uint_fast64_t fail_countdown; /* 0 = off */
 static atomic_int fail_hit;
@@ -44,6 +47,13 @@ static bool mem_fails(void)
 		return true;
 	}
 	return false;
+}
+
+void evfs_mem_return_unused(void)
+{
+#ifdef __GLIBC__
+	(void)malloc_trim(0);
+#endif
 }
 
 static bool mem_product(size_t n, size_t size, size_t *ret)

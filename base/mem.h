@@ -35,6 +35,11 @@ int evfs_grow(void **items, size_t n, size_t *cap, size_t size);
 void evfs_mem_fail_after(uint64_t n);
 int evfs_mem_fail_hit(void);
 
+/* For a daemon, now and then: gives what was freed, also between blocks in use,
+ * back to the system. It takes milliseconds, in which others who allocate may
+ * wait. Any thread; no effect where the C library is not glibc. */
+void evfs_mem_return_unused(void);
+
 /* Cleanup attributes for locals, and steal to hand over. */
 void evfs_cleanup_free_fn(void *pointer_to_pointer);
 void evfs_cleanup_fd_fn(int *fd);

@@ -33,7 +33,7 @@ int evfs_store_create_db(const char *file, const struct evfs_meta_new *what,
 	if (fd < 0)
 		return evfs_err_sys(err, errno, "%s", file);
 	close(fd);
-	rc = evfs_schema_connect(file, false, &db, err);
+	rc = evfs_schema_connect(file, false, EVFS_SCHEMA_CACHE_KIB, &db, err);
 	if (rc == 0)
 		rc = evfs_db_exec(db, "PRAGMA synchronous = FULL", err);
 	if (rc == 0)
@@ -131,7 +131,8 @@ int evfs_store_open_memory(struct evfs_meta *meta,
 {
 	const struct evfs_env *env = meta->store->env;
 	const char *why;
-	int rc = evfs_schema_connect(NULL, false, &meta->db, err);
+	int rc = evfs_schema_connect(NULL, false, EVFS_SCHEMA_CACHE_KIB,
+				     &meta->db, err);
 
 	if (rc == 0)
 		rc = evfs_schema_create(meta->db, fresh,
@@ -155,7 +156,8 @@ static int open_checked(struct evfs_meta *meta, const char *file,
 		return evfs_err_set(err, EVFS_ECORRUPT,
 				    "meta.db is empty (restore the store from "
 				    "a backup, or join anew)");
-	rc = evfs_schema_connect(file, store->read_only, &meta->db, err);
+	rc = evfs_schema_connect(file, store->read_only, EVFS_SCHEMA_CACHE_KIB,
+				 &meta->db, err);
 	if (rc == 0)
 		rc = evfs_schema_check(meta->db,
 				       !store->read_only &&
@@ -204,10 +206,11 @@ int evfs_store_open_file(struct evfs_meta *meta, const char **ret_why,
 	if (rc == 0) /* the new epoch is on disk now */
 		rc = evfs_mark_open(store->path, err);
 	if (rc == 0)
-		rc = evfs_schema_connect(file, true, &store->reader, err);
+		rc = evfs_schema_connect(file, true, EVFS_SCHEMA_READER_KIB,
+					 &store->reader, err);
 	if (rc == 0)
-		rc = evfs_schema_connect(file, false, &store->checkpointer,
-					 err);
+		rc = evfs_schema_connect(file, false, EVFS_SCHEMA_LITTLE_KIB,
+					 &store->checkpointer, err);
 	if (rc == 0)
 		evfs_store_watch_wal(meta);
 	return rc;

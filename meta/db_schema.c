@@ -64,9 +64,10 @@ static const char schema_tables[] =
 	"CREATE INDEX history_path ON history(path, ended);"
 	"CREATE INDEX history_ended ON history(ended);";
 
-int evfs_schema_connect(const char *path, bool read_only, struct evfs_db **ret,
-			struct evfs_err *err)
+int evfs_schema_connect(const char *path, bool read_only, unsigned cache_kib,
+			struct evfs_db **ret, struct evfs_err *err)
 {
+	char pragmas[160];
 	struct evfs_db *db;
 	int rc = evfs_db_open(path == NULL ? ":memory:" : path, read_only, &db,
 			      err);
@@ -74,12 +75,13 @@ int evfs_schema_connect(const char *path, bool read_only, struct evfs_db **ret,
 	if (rc != 0)
 		return rc;
 	/* Checkpoints are the committer's; no statement may make one. */
-	rc = evfs_db_exec(db,
-			  "PRAGMA cache_size = -65536;"
-			  "PRAGMA temp_store = MEMORY;"
-			  "PRAGMA synchronous = NORMAL;"
-			  "PRAGMA wal_autocheckpoint = 0;",
-			  err);
+	sqlite3_snprintf(sizeof(pragmas), pragmas,
+			 "PRAGMA cache_size = -%u;"
+			 "PRAGMA temp_store = MEMORY;"
+			 "PRAGMA synchronous = NORMAL;"
+			 "PRAGMA wal_autocheckpoint = 0;",
+			 cache_kib);
+	rc = evfs_db_exec(db, pragmas, err);
 	if (rc != 0) {
 		evfs_db_close(db);
 		return rc;

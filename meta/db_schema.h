@@ -15,9 +15,16 @@ struct evfs_db;
 
 #define EVFS_APPLICATION_ID 0x65766673 /* "evfs" */
 
+/* Pages that a connection keeps, in KiB. Most of what is asked again is kept
+ * decoded (meta/db_cache.c), and the system has the file in its cache. */
+#define EVFS_SCHEMA_CACHE_KIB 32768 /* who writes: a commit's pages, too */
+#define EVFS_SCHEMA_READER_KIB 8192 /* reads on in order of the log */
+#define EVFS_SCHEMA_LITTLE_KIB 1024 /* only moves the log */
+
 /* A connection with the settings that every one has. path NULL: in memory. */
-int evfs_schema_connect(const char *path, bool read_only, struct evfs_db **ret,
-			struct evfs_err *err) EVFS_MUST_USE;
+int evfs_schema_connect(const char *path, bool read_only, unsigned cache_kib,
+			struct evfs_db **ret, struct evfs_err *err)
+	EVFS_MUST_USE;
 
 /* Makes the tables and the rows that say what the store is, stamped with
  * wall_ns: one transaction, none is open afterwards. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A thread of low priority that drops history beyond its limits, collects what
  * is removed for good, and gives the space of unnamed content back, in small
- * steps, so that it never holds the store's lock for long. */
+ * steps, so that it never holds the store's lock for long. What memory a burst
+ * has left unused goes back to the system. */
 #include <errno.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -73,6 +74,7 @@ static void *run(void *arg)
 			until.tv_sec += until.tv_nsec / 1000000000L;
 			until.tv_nsec %= 1000000000L;
 		} else {
+			evfs_mem_return_unused();
 			until.tv_sec += KEEPER_IDLE_S;
 		}
 		pthread_mutex_lock(&keeper->lock);
