@@ -3,17 +3,19 @@
  *
  * Operations run inside one open SQL transaction and are visible here at once.
  * A commit makes them durable, in this order:
- *   1. The content gate closes: nobody names content that was written after
- *      this (evfs_meta_lock_content() waits). What the transaction names was
- *      written before.
- *   2. Content is synced, without the meta lock.
+ *   1. Where there is content to sync the content gate closes: nobody names
+ *      content that was written after this (evfs_meta_lock_content() waits).
+ *      What the transaction names was written before.
+ *   2. It is synced, without the meta lock.
  *   3. Under the meta lock: COMMIT. SQLite appends to its log and, in WAL mode
  *      with synchronous=NORMAL, does not sync it (save once for each round of
  *      the log, when it starts over at the front). The content gate opens.
  *   4. fdatasync of the log, without the meta lock: operations go on meanwhile,
  *      in the next transaction.
  *   5. The context and root of this commit become the durable ones, which peers
- *      may be told, and the feed tells so.
+ *      may be told, and the feed tells so. Those who waited are told
+ *      (meta/commit_wait.c); what was changed meanwhile, and whoever waits for
+ *      that, goes with the next commit.
  * From 3 to 5 `gate` is held, and a reader takes it to begin a snapshot: so a
  * snapshot never holds a commit whose sync is not done.
  *
@@ -157,26 +159,49 @@ static int commit_sync(struct evfs_store *store, struct evfs_err *err)
 	return 0;
 }
 
+/* Steps 1 and 2. Takes the gate and the meta lock. Where all content is on disk
+ * there is nothing to hold others back for: what they name until the lock is
+ * taken is found here, and then COMMIT follows without letting go of it. */
+static int commit_content(struct evfs_meta *meta, struct evfs_err *err)
+{
+	struct evfs_store *store = meta->store;
+	int rc;
+
+	evfs_content_tell_arrived(meta->content);
+	pthread_mutex_lock(&store->gate);
+	evfs_meta_lock(meta);
+	if (evfs_content_is_synced(meta->content))
+		return 0;
+	store->content_syncing = true;
+	pthread_mutex_unlock(&store->lock);
+	pthread_mutex_unlock(&store->gate);
+	rc = evfs_content_sync(meta->content, err);
+	pthread_mutex_lock(&store->gate);
+	evfs_meta_lock(meta);
+	return rc;
+}
+
 static int commit_steps(struct evfs_meta *meta, struct evfs_err *err)
 {
 	struct evfs_store *store = meta->store;
 	uint64_t seq = 0;
-	bool broken = false;
-	int rc = evfs_content_sync(meta->content, err);
+	bool broken = false, waited;
+	int rc;
 
 	/* Most of what commit_tx() would have to copy under the lock. */
 	if (store->wal_pages > WAL_PAGES_HARD)
 		(void)!evfs_store_checkpoint(meta, false, NULL);
-	pthread_mutex_lock(&store->gate);
-	evfs_meta_lock(meta);
+	rc = commit_content(meta, err);
 	if (rc == 0) {
 		rc = commit_tx(meta, err);
 		seq = store->write_seq;
 	}
+	waited = store->content_syncing;
 	store->content_syncing = false;
 	store->clock_running = false;
-	pthread_cond_broadcast(&store->idle);
 	pthread_mutex_unlock(&store->lock);
+	if (waited)
+		pthread_cond_broadcast(&store->idle);
 	if (rc == 0) {
 		rc = commit_sync(store, err);
 		broken = rc != 0;
@@ -196,6 +221,7 @@ int evfs_store_commit(struct evfs_meta *meta, struct evfs_err *err)
 {
 	struct evfs_store *store = meta->store;
 	struct evfs_err local = { 0 };
+	struct evfs_sync_wait *over;
 	bool nothing;
 	int rc = 0;
 
@@ -207,13 +233,13 @@ int evfs_store_commit(struct evfs_meta *meta, struct evfs_err *err)
 		local = store->failed;
 		rc = local.code;
 	}
-	if (!nothing && rc == 0) {
-		store->content_syncing = true;
-		store->begun++;
-	}
-	pthread_mutex_unlock(&store->lock);
-	if (nothing || rc != 0)
+	if (nothing || rc != 0) {
+		over = evfs_store_take_waits(store);
+		pthread_mutex_unlock(&store->lock);
 		goto out;
+	}
+	store->begun++;
+	pthread_mutex_unlock(&store->lock);
 
 	rc = commit_steps(meta, &local);
 	evfs_meta_lock(meta);
@@ -223,12 +249,13 @@ int evfs_store_commit(struct evfs_meta *meta, struct evfs_err *err)
 		store->failed.code = 0;
 		(void)!commit_reserve(store, &store->failed);
 	}
-	pthread_cond_broadcast(&store->done);
+	over = evfs_store_take_waits(store);
 	evfs_meta_unlock(meta);
 	if (rc == 0)
 		evfs_feed_tell_durable(meta);
 out:
 	pthread_mutex_unlock(&store->commit_lock);
+	evfs_store_tell_waits(over);
 	if (rc != 0 && err != NULL)
 		*err = local;
 	return rc;
@@ -239,41 +266,6 @@ int evfs_meta_commit(struct evfs_meta *meta, struct evfs_err *err)
 	if (meta->store->path != NULL)
 		return evfs_meta_sync(meta, err);
 	return evfs_store_commit(meta, err);
-}
-
-int evfs_meta_sync(struct evfs_meta *meta, struct evfs_err *err)
-{
-	struct evfs_store *store = meta->store;
-	uint64_t want;
-	uint64_t losses;
-	uint64_t attempt;
-	int rc = 0;
-
-	if (store->read_only)
-		return 0;
-	if (store->path == NULL)
-		return evfs_store_commit(meta, err);
-	evfs_meta_lock(meta);
-	want = store->write_seq;
-	losses = store->losses;
-	attempt = store->begun + 1;
-	while (store->durable_seq < want && rc == 0) {
-		if (store->losses != losses)
-			rc = evfs_err_set(err, EVFS_EIO,
-					  "changes were lost: %s",
-					  store->failed.msg);
-		else if (store->broken ||
-			 (store->failed.code != 0 && store->ended >= attempt))
-			rc = evfs_err_set(err, store->failed.code, "%s",
-					  store->failed.msg);
-		if (rc != 0)
-			break;
-		store->commit_wanted = true;
-		pthread_cond_signal(&store->wake);
-		pthread_cond_wait(&store->done, &store->lock);
-	}
-	pthread_mutex_unlock(&store->lock);
-	return rc;
 }
 
 /* ---- the committer ---- */
@@ -354,7 +346,6 @@ static void *committer_main(void *arg)
 		uint64_t start = commit_now_ns();
 		bool failing;
 
-		store->commit_wanted = false;
 		store->commit_many = store->write_seq - store->durable_seq >
 				     REST_CHANGES;
 		pthread_mutex_unlock(&store->lock);
@@ -366,8 +357,6 @@ static void *committer_main(void *arg)
 		evfs_meta_lock(meta);
 		store->commit_end = commit_now_ns();
 		store->commit_took = store->commit_end - start;
-		/* Those who came too late for this one ask again. */
-		pthread_cond_broadcast(&store->done);
 		if (store->failed.code != 0)
 			store->dirty_at = commit_now_ns();
 		else if (committer_must_copy(store))

@@ -117,6 +117,11 @@ int evfs_content_sync(struct evfs_content *content, struct evfs_err *err)
 	return evfs_containers_sync(content->containers, err);
 }
 
+bool evfs_content_is_synced(struct evfs_content *content)
+{
+	return evfs_containers_are_synced(content->containers);
+}
+
 /* ---- pins, idle names ---- */
 
 int evfs_content_pin(struct evfs_content *content, const evfs_hash *name)

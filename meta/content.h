@@ -132,6 +132,8 @@ void evfs_content_put_drop(struct evfs_content *content,
  * when it returns. */
 int evfs_content_sync(struct evfs_content *content, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* Is it already? For the committer, too; any lock may be held. */
+bool evfs_content_is_synced(struct evfs_content *content);
 
 /* ---- references (meta locked; meta/index.c and history) ----
  * +1 / -1 for a version that names this content; at 0 it becomes garbage. A

@@ -108,7 +108,26 @@ void evfs_meta_unlock(struct evfs_meta *meta);
 int evfs_meta_sync(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
 
-/* In-memory stores: the same, on this thread. */
+/* Whoever is told instead of waiting. */
+struct evfs_sync_wait {
+	/* Called once, with err (code 0: all that was done before the call of
+	 * evfs_meta_sync_then() is durable). On the thread that calls that,
+	 * before it returns, or on one that commits. Nothing is locked; must
+	 * not wait for anything, for others are told after it, and the next
+	 * commit begins then. The struct is the callee's again. */
+	void (*done)(struct evfs_sync_wait *wait);
+	struct evfs_err err;         /* the result */
+	uint64_t want;               /* inside: the change that it waits for */
+	uint64_t losses;             /* inside: as there were then */
+	uint64_t attempt;            /* inside: the commit that can fail it */
+	struct evfs_sync_wait *next; /* inside */
+};
+
+/* The same without waiting. Lends `wait` until its done() is called; that is
+ * filled by the caller, the rest is not. */
+void evfs_meta_sync_then(struct evfs_meta *meta, struct evfs_sync_wait *wait);
+
+/* In-memory stores: the same as evfs_meta_sync(), on this thread. */
 int evfs_meta_commit(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
 

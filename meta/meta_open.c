@@ -32,7 +32,6 @@ static int store_init_locks(struct evfs_store *store, struct evfs_err *err)
 	sys |= pthread_mutex_init(&store->durable_lock, &checked);
 	sys |= pthread_mutex_init(&store->reader_lock, &checked);
 	sys |= pthread_cond_init(&store->idle, NULL);
-	sys |= pthread_cond_init(&store->done, NULL);
 	sys |= pthread_cond_init(&store->wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	pthread_mutexattr_destroy(&checked);
@@ -52,6 +51,7 @@ static int open_new(const struct evfs_meta_options *options,
 	store->env = options->env;
 	store->read_only = options->read_only;
 	store->commit_delay_ms = options->commit_delay_ms;
+	store->waits_end = &store->waits;
 	store->lock_fd = -1;
 	store->wal_fd = -1;
 	if (options->path != NULL) {
@@ -103,7 +103,6 @@ static void open_undo(struct evfs_meta *meta)
 	pthread_mutex_destroy(&store->durable_lock);
 	pthread_mutex_destroy(&store->reader_lock);
 	pthread_cond_destroy(&store->idle);
-	pthread_cond_destroy(&store->done);
 	pthread_cond_destroy(&store->wake);
 	evfs_free(store->listen);
 	evfs_free(store->path);

@@ -118,6 +118,8 @@ void evfs_container_release_fd(struct evfs_containers *set,
 /* Everything written before the call is on disk. Cheap when nothing was. */
 int evfs_containers_sync(struct evfs_containers *set, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* Would that have nothing to do? For whoever syncs: none is under way. */
+bool evfs_containers_are_synced(struct evfs_containers *set);
 
 /* No more appends to this one. */
 void evfs_containers_close_segment(struct evfs_containers *set, uint64_t id);

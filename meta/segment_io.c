@@ -510,6 +510,17 @@ int evfs_containers_sync(struct evfs_containers *set, struct evfs_err *err)
 	return sync_dir(set, EVFS_CONTAINER_BLOB, err);
 }
 
+bool evfs_containers_are_synced(struct evfs_containers *set)
+{
+	bool synced;
+
+	pthread_mutex_lock(&set->mutex);
+	synced = set->n_dirty == 0 && !set->dir_dirty[EVFS_CONTAINER_SEGMENT] &&
+		 !set->dir_dirty[EVFS_CONTAINER_BLOB];
+	pthread_mutex_unlock(&set->mutex);
+	return synced;
+}
+
 /* ---- the first write ---- */
 
 /* Removes what a crash left: a file without a row holds nothing durable. */

@@ -47,7 +47,6 @@ struct evfs_store {
 	pthread_mutex_t lock;        /* the meta lock; protects all below */
 	pthread_cond_t idle;         /* content_syncing became false */
 	pthread_cond_t wake;         /* something for the committer */
-	pthread_cond_t done;         /* `ended` changed */
 
 	bool tx_open;          /* BEGIN was done */
 	bool tx_lost;          /* SQLite rolled it back by itself */
@@ -65,6 +64,7 @@ struct evfs_store {
 	bool has_committer;
 	bool stop;             /* the committer shall end */
 	bool commit_wanted;    /* somebody waits for a commit */
+	struct evfs_sync_wait *waits, **waits_end; /* in the order of coming */
 	bool clock_running;    /* dirty_at is set */
 	uint64_t dirty_at;     /* CLOCK_MONOTONIC ns of the first change */
 	uint64_t commit_end;   /* the same of the end of the last commit */
@@ -133,6 +133,10 @@ void evfs_store_watch_wal(struct evfs_meta *meta);
 /* One commit with all its syncs, on this thread. Not locked. */
 int evfs_store_commit(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* Out of the list: those whose waiting is over, with its result. Meta locked. */
+struct evfs_sync_wait *evfs_store_take_waits(struct evfs_store *store);
+/* Calls done() of each. Nothing locked. */
+void evfs_store_tell_waits(struct evfs_sync_wait *wait);
 int evfs_store_start_committer(struct evfs_meta *meta, struct evfs_err *err)
 	EVFS_MUST_USE;
 void evfs_store_stop_committer(struct evfs_meta *meta);

@@ -2,15 +2,19 @@
 /* Group commit under threads: those who wait share commits, what is told as
  * durable is on disk, and a peer's reader never sees what is not. */
 #include <check.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "meta/content.h"
 #include "meta/delta.h"
 #include "meta/feed.h"
 #include "tests/unit/store_world.h"
@@ -276,6 +280,205 @@ START_TEST(commit_fails)
 }
 END_TEST
 
+/* ---- who shares a commit ---- */
+
+#define PATIENCE_S 20 /* bounds every wait below */
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* anything below */
+	unsigned syncs;         /* calls of fdatasync so far */
+	unsigned hold_from;     /* those with this number or a greater one do
+	                         * not return; 0: all do */
+	unsigned held;          /* 1: one waits for that */
+	unsigned told;          /* done() calls */
+	unsigned failed;        /* of them, with an error */
+	uint64_t durable;       /* counter on disk at the last one */
+} disk = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	   .changed = PTHREAD_COND_INITIALIZER };
+
+/* In the place of libc's, for SQLite too. */
+int fdatasync(int fd)
+{
+	unsigned number;
+
+	pthread_mutex_lock(&disk.lock);
+	number = ++disk.syncs;
+	while (disk.hold_from != 0 && number >= disk.hold_from) {
+		disk.held = 1;
+		pthread_cond_broadcast(&disk.changed);
+		pthread_cond_wait(&disk.changed, &disk.lock);
+	}
+	disk.held = 0;
+	pthread_mutex_unlock(&disk.lock);
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* From the n-th sync from now on; 0: none any more. The number so far. */
+static unsigned disk_hold(unsigned n)
+{
+	unsigned syncs;
+
+	pthread_mutex_lock(&disk.lock);
+	syncs = disk.syncs;
+	disk.hold_from = n == 0 ? 0 : syncs + n;
+	pthread_cond_broadcast(&disk.changed);
+	pthread_mutex_unlock(&disk.lock);
+	return syncs;
+}
+
+/* Until *what is at least n. */
+static void disk_wait(const unsigned *what, unsigned n)
+{
+	struct timespec until;
+	int sys = 0;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_S;
+	pthread_mutex_lock(&disk.lock);
+	while (*what < n && sys == 0)
+		sys = pthread_cond_timedwait(&disk.changed, &disk.lock, &until);
+	pthread_mutex_unlock(&disk.lock);
+	ck_assert_int_eq(sys, 0);
+}
+
+static unsigned disk_get(const unsigned *what)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&disk.lock);
+	n = *what;
+	pthread_mutex_unlock(&disk.lock);
+	return n;
+}
+
+static void on_synced(struct evfs_sync_wait *wait)
+{
+	uint64_t durable = durable_counter();
+
+	pthread_mutex_lock(&disk.lock);
+	disk.told++;
+	disk.failed += wait->err.code != 0;
+	disk.durable = durable;
+	pthread_cond_broadcast(&disk.changed);
+	pthread_mutex_unlock(&disk.lock);
+}
+
+/* n changes, each with somebody who waits for it; the last one's number. */
+static uint64_t change_and_wait(struct evfs_sync_wait *waits, int n)
+{
+	uint64_t counter = 0;
+
+	for (int i = 0; i < n; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "w%d", i);
+		counter = store_put_symlink(meta, name).counter;
+		waits[i].done = on_synced;
+		evfs_meta_sync_then(meta, &waits[i]);
+	}
+	return counter;
+}
+
+/* Whatever is changed while one commit syncs, and whoever waits for it, goes
+ * with the next one: one sync for all. */
+START_TEST(waits_share_one_sync)
+{
+	struct evfs_sync_wait first, waits[WRITERS];
+	uint64_t counter;
+	unsigned syncs;
+
+	/* The log was begun, which SQLite syncs once. */
+	(void)store_put_symlink(meta, "begin");
+	ck_assert_int_eq(evfs_meta_sync(meta, NULL), 0);
+	syncs = disk_hold(1);
+	(void)change_and_wait(&first, 1);
+	disk_wait(&disk.held, 1);
+	counter = change_and_wait(waits, WRITERS);
+	ck_assert_uint_eq(disk_get(&disk.told), 0);
+	ck_assert_uint_lt(store_durable_counter(meta), counter - WRITERS);
+	(void)disk_hold(0);
+	disk_wait(&disk.told, WRITERS + 1);
+	ck_assert_uint_eq(disk_get(&disk.failed), 0);
+	ck_assert_uint_eq(disk.durable, counter);
+	ck_assert_uint_eq(disk_get(&disk.syncs) - syncs, 2);
+	/* All is durable: told before the call returns, without a commit. */
+	waits[0].done = on_synced;
+	evfs_meta_sync_then(meta, &waits[0]);
+	ck_assert_uint_eq(disk_get(&disk.told), WRITERS + 2);
+	ck_assert_uint_eq(disk_get(&disk.syncs) - syncs, 2);
+}
+END_TEST
+
+static void write_content(struct evfs_sync_wait *wait, int number,
+			  void (*done)(struct evfs_sync_wait *wait))
+{
+	struct evfs_content *content = evfs_meta_content(meta);
+	struct evfs_content_put *put;
+
+	ck_assert_int_eq(evfs_content_write(content, &number, sizeof(number),
+					    &put, NULL), 0);
+	evfs_meta_lock_content(meta);
+	ck_assert_int_eq(evfs_content_commit(content, put, NULL), 0);
+	evfs_meta_unlock(meta);
+	wait->done = done;
+	evfs_meta_sync_then(meta, wait);
+}
+
+/* The same with new contents, all different: one sync for them and one for what
+ * names them. */
+START_TEST(contents_share_two_syncs)
+{
+	struct evfs_sync_wait first, waits[WRITERS];
+	unsigned syncs;
+
+	write_content(&first, -1, on_synced); /* the log, the segment */
+	disk_wait(&disk.told, 1);
+	syncs = disk_hold(2);
+	write_content(&first, -2, on_synced);
+	disk_wait(&disk.held, 1);
+	for (int i = 0; i < WRITERS; i++)
+		write_content(&waits[i], i, on_synced);
+	ck_assert_uint_eq(disk_get(&disk.told), 1);
+	(void)disk_hold(0);
+	disk_wait(&disk.told, WRITERS + 2);
+	ck_assert_uint_eq(disk_get(&disk.failed), 0);
+	ck_assert_uint_eq(disk_get(&disk.syncs) - syncs, 4);
+}
+END_TEST
+
+/* On the committer's thread: the next commit can succeed. */
+static void on_lost(struct evfs_sync_wait *wait)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+	must(setrlimit(RLIMIT_FSIZE, &limit) == 0, "limit");
+	on_synced(wait);
+}
+
+/* A commit that fails is told to all whose changes it took along, once each,
+ * also to those who came when it had begun; the next, which succeeds, does not
+ * make it good. */
+START_TEST(all_are_told_of_a_loss)
+{
+	struct evfs_sync_wait first, waits[WRITERS];
+
+	write_content(&first, -1, on_synced);
+	disk_wait(&disk.told, 1);
+	ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	(void)disk_hold(1);
+	write_content(&first, -2, on_lost);
+	disk_wait(&disk.held, 1); /* the content's: before COMMIT */
+	(void)change_and_wait(waits, WRITERS);
+	limit_files(4096);
+	(void)disk_hold(0);
+	disk_wait(&disk.told, WRITERS + 2);
+	ck_assert_uint_eq(disk_get(&disk.failed), WRITERS + 1);
+	for (int i = 0; i < WRITERS; i++)
+		ck_assert_str_ne(waits[i].err.msg, "");
+}
+END_TEST
+
 /* ---- the feed ---- */
 
 static unsigned changed_calls; /* atomic */
@@ -354,6 +557,9 @@ int main(void)
 	tcase_add_test(tcase, reopened);
 	tcase_add_test(tcase, log_is_bounded);
 	tcase_add_test(tcase, commit_fails);
+	tcase_add_test(tcase, waits_share_one_sync);
+	tcase_add_test(tcase, contents_share_two_syncs);
+	tcase_add_test(tcase, all_are_told_of_a_loss);
 	tcase_add_test(tcase, feed);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
