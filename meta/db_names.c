@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "meta/facts_priv.h"
+#include "meta/store.h"
 
 #define NAME_KIND_MASK 7
 #define NAME_MULTI 8
@@ -28,6 +29,7 @@ struct names_scan {
 	int (*each)(void *arg, const struct evfs_name_row *row);
 	void *arg;                /* of each */
 	size_t left;              /* rows that may still be handed out */
+	const evfs_ino *parent;   /* of the one name asked for; NULL: many */
 	struct names_group group; /* being gathered */
 };
 
@@ -39,6 +41,94 @@ static int names_cmp(const void *a, const void *b)
 
 	return order != 0 ? order : evfs_stamp_cmp(&x->link, &y->link);
 }
+
+/* ---- names that are known ---- */
+
+void evfs_names_forget(struct evfs_facts *facts)
+{
+	for (size_t i = 0; i < EVFS_FACTS_KNOWN_NAMES; i++)
+		facts->known[i].used = false;
+}
+
+/* NULL: it is not known. */
+static struct evfs_known_name *names_find(struct evfs_facts *facts,
+					  evfs_ino parent, const void *name,
+					  size_t name_len)
+{
+	for (size_t i = 0; i < EVFS_FACTS_KNOWN_NAMES; i++) {
+		struct evfs_known_name *known = &facts->known[i];
+
+		if (known->used && known->name_len == name_len &&
+		    evfs_dot_equal(known->parent, parent) &&
+		    memcmp(known->name, name, name_len) == 0)
+			return known;
+	}
+	return NULL;
+}
+
+/* Runs the statement that adds or removes a row; what is known of its name
+ * follows, as far as that is one row or none. */
+static int names_change(struct evfs_facts *facts, sqlite3_stmt *stmt,
+			evfs_ino parent, const struct evfs_name_row *row,
+			bool added, struct evfs_err *err)
+{
+	struct evfs_known_name *known =
+		names_find(facts, parent, row->name, row->name_len);
+	bool same;
+	int rc;
+
+	if (known != NULL)
+		known->used = false;
+	rc = evfs_db_run(facts->meta->db, stmt, err);
+	if (rc != 0 || known == NULL)
+		return rc;
+	same = known->found && evfs_dot_equal(known->row.ino, row->ino) &&
+	       evfs_stamp_cmp(&known->row.link, &row->link) == 0;
+	if (known->found && !same)
+		return 0;
+	known->used = true;
+	known->found = added;
+	known->row = *row;
+	return 0;
+}
+
+/* Remembers what was gathered of the one name that was asked for. A store that
+ * is open for reading only is written to by another process. */
+static void names_note(const struct names_scan *scan, const void *name,
+		       size_t name_len)
+{
+	struct evfs_facts *facts = scan->facts;
+	struct evfs_known_name *known;
+
+	if (scan->group.n > 1 || name_len > EVFS_NAME_MAX ||
+	    facts->meta->store->read_only)
+		return;
+	known = &facts->known[facts->next_known++ % EVFS_FACTS_KNOWN_NAMES];
+	known->used = true;
+	known->found = scan->group.n == 1;
+	known->parent = *scan->parent;
+	known->name_len = name_len;
+	memcpy(known->name, name, name_len);
+	if (known->found)
+		known->row = scan->group.rows[0];
+}
+
+/* Hands out what is known; a copy, for it may be replaced meanwhile. */
+static void names_repeat(const struct evfs_known_name *known,
+			 int (*each)(void *arg,
+				     const struct evfs_name_row *row),
+			 void *arg)
+{
+	struct evfs_known_name copy;
+
+	if (!known->found)
+		return;
+	copy = *known;
+	copy.row.name = copy.name;
+	(void)each(arg, &copy.row);
+}
+
+/* ---- rows of a statement ---- */
 
 /* Hands the group out and empties it; non-zero: enough. */
 static int names_deliver(struct names_scan *scan)
@@ -104,7 +194,7 @@ static int names_gather(struct names_scan *scan, sqlite3_stmt *stmt,
 }
 
 static int names_run(struct names_scan *scan, sqlite3_stmt *stmt,
-		     struct evfs_err *err)
+		     const void *name, size_t name_len, struct evfs_err *err)
 {
 	struct evfs_db *db = scan->facts->meta->db;
 	bool stop = false;
@@ -115,6 +205,8 @@ static int names_run(struct names_scan *scan, sqlite3_stmt *stmt,
 		if (rc != 0)
 			break;
 	}
+	if (!stop && rc == 0 && scan->parent != NULL)
+		names_note(scan, name, name_len);
 	if (!stop && rc == 0)
 		names_deliver(scan);
 	evfs_free(scan->group.rows);
@@ -177,7 +269,7 @@ int evfs_facts_name_put(struct evfs_facts *facts, evfs_ino parent,
 		return rc;
 	sqlite3_bind_int(stmt, 6,
 			 (int)row->kind | (row->multi ? NAME_MULTI : 0));
-	rc = evfs_db_run(facts->meta->db, stmt, err);
+	rc = names_change(facts, stmt, parent, row, true, err);
 	return rc == 0 ? names_note_dir(facts, parent, row, true, err) : rc;
 }
 
@@ -196,8 +288,9 @@ int evfs_facts_name_remove(struct evfs_facts *facts, evfs_ino parent,
 				     &stmt, err);
 	if (rc == 0)
 		rc = names_bind(facts, stmt, parent, row, err);
-	if (rc == 0)
-		rc = evfs_db_run(facts->meta->db, stmt, err);
+	if (rc != 0)
+		return rc;
+	rc = names_change(facts, stmt, parent, row, false, err);
 	return rc == 0 ? names_note_dir(facts, parent, row, false, err) : rc;
 }
 
@@ -222,7 +315,7 @@ static int names_read(struct names_scan *scan, const char *sql_literal,
 	if (name != NULL)
 		sqlite3_bind_blob(stmt, 2, name, (int)name_len, SQLITE_STATIC);
 	scan->left = max == 0 ? SIZE_MAX : max;
-	return names_run(scan, stmt, err);
+	return names_run(scan, stmt, name, name_len, err);
 }
 
 int evfs_facts_names_at(struct evfs_facts *facts, evfs_ino parent,
@@ -230,8 +323,15 @@ int evfs_facts_names_at(struct evfs_facts *facts, evfs_ino parent,
 			int (*each)(void *arg, const struct evfs_name_row *row),
 			void *arg, struct evfs_err *err)
 {
-	struct names_scan scan = { .facts = facts, .each = each, .arg = arg };
+	struct names_scan scan = { .facts = facts, .each = each, .arg = arg,
+				   .parent = &parent };
+	const struct evfs_known_name *known =
+		names_find(facts, parent, name, name_len);
 
+	if (known != NULL) {
+		names_repeat(known, each, arg);
+		return 0;
+	}
 	return names_read(&scan,
 			  "SELECT name, object, link, time, flags "
 			  "FROM name WHERE parent = ?1 AND name = ?2",

@@ -19,6 +19,8 @@
 #define EVFS_FACTS_CACHE_OBJECTS 16384u
 #define EVFS_FACTS_CACHE_BYTES (32u << 20)
 #define EVFS_FACTS_CACHE_DIRS 65536u
+/* Names whose row is remembered. */
+#define EVFS_FACTS_KNOWN_NAMES 8u
 /* Objects that wait for a commit to be written; more are written before. */
 #define EVFS_FACTS_DIRTY_OBJECTS 8192u
 #define EVFS_FACTS_DIRTY_BYTES (16u << 20)
@@ -81,6 +83,18 @@ struct evfs_savepoint {
 	evfs_hash root;                    /* as it was */
 };
 
+/* What the index says of one name, where that is one row or none. One operation
+ * asks for the same name several times (the kernel's lookup, the view's, the
+ * index before and after a change). */
+struct evfs_known_name {
+	bool used;                   /* else nothing is known */
+	bool found;                  /* there is a row */
+	evfs_ino parent;             /* the directory */
+	size_t name_len;             /* of name */
+	uint8_t name[EVFS_NAME_MAX]; /* in it */
+	struct evfs_name_row row;    /* its name points nowhere */
+};
+
 struct evfs_facts {
 	struct evfs_meta *meta; /* owner */
 	struct evfs_actors actors;
@@ -98,6 +112,9 @@ struct evfs_facts {
 	evfs_hash root;     /* sum over the live objects */
 	bool derived_dirty; /* counters or root are not in their rows yet */
 	struct evfs_merkle merkle; /* what changed in the Merkle tree */
+
+	struct evfs_known_name known[EVFS_FACTS_KNOWN_NAMES]; /* a ring */
+	unsigned next_known; /* the one that is replaced next */
 
 	struct evfs_savepoint save;
 	struct evfs_undo *undo; /* owned; since save */
@@ -135,6 +152,9 @@ int evfs_facts_reserve_undo(struct evfs_facts *facts, struct evfs_err *err)
 	EVFS_MUST_USE;
 void evfs_facts_note_undo(struct evfs_facts *facts,
 			  const struct evfs_undo *undo);
+
+/* meta/db_names.c: rows may be others than those that were read. */
+void evfs_names_forget(struct evfs_facts *facts);
 
 /* meta/db_dirs.c, for the above. */
 void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo);

@@ -234,6 +234,57 @@ START_TEST(names)
 }
 END_TEST
 
+/* What was read of a name is remembered; not beyond a change of it, of others
+ * that took its place, nor across a rollback. */
+START_TEST(names_remembered)
+{
+	struct evfs_name_row row = name_row("x", dot(1, 0, 9), EVFS_KIND_FILE,
+					    false);
+	char name[16];
+
+	ck_assert_str_eq(at("x"), "");
+	name_put("x", dot(1, 0, 9), EVFS_KIND_FILE, false);
+	ck_assert_str_eq(at("x"), "x:0/9 ");
+	ck_assert_str_eq(at("x"), "x:0/9 ");
+	seen[0] = '\0';
+	ck_assert_int_eq(evfs_facts_names_at(facts, EVFS_INO_LOST, "x", 1,
+					     see, NULL, NULL), 0);
+	ck_assert_str_eq(seen, "");
+	name_put("x", dot(1, 0, 9), EVFS_KIND_FILE, true);
+	ck_assert_str_eq(at("x"), "x:0/9m ");
+	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
+	name_put("x", dot(1, 0, 4), EVFS_KIND_FILE, false);
+	ck_assert_str_eq(at("x"), "x:0/4 x:0/9m ");
+	row.multi = true;
+	ck_assert_int_eq(evfs_facts_name_remove(facts, EVFS_INO_ROOT, &row,
+						NULL), 0);
+	ck_assert_str_eq(at("x"), "x:0/4 ");
+	evfs_facts_rollback(facts);
+	ck_assert_str_eq(at("x"), "x:0/9m ");
+	/* Of one name that is known: other rows come and go. */
+	row = name_row("x", dot(1, 0, 8), EVFS_KIND_FILE, false);
+	ck_assert_int_eq(evfs_facts_name_remove(facts, EVFS_INO_ROOT, &row,
+						NULL), 0);
+	ck_assert_str_eq(at("x"), "x:0/9m ");
+	name_put("x", dot(1, 0, 8), EVFS_KIND_FILE, false);
+	ck_assert_int_eq(evfs_facts_name_remove(facts, EVFS_INO_ROOT, &row,
+						NULL), 0);
+	ck_assert_str_eq(at("x"), "x:0/9m ");
+	row = name_row("x", dot(1, 0, 9), EVFS_KIND_FILE, false);
+	for (int i = 0; i < 20; i++) {
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		ck_assert_str_eq(at(name), "");
+		name_put(name, dot(1, 0, (uint64_t)i + 20), EVFS_KIND_FILE,
+			 false);
+		ck_assert_str_ne(at(name), "");
+	}
+	ck_assert_int_eq(evfs_facts_name_remove(facts, EVFS_INO_ROOT, &row,
+						NULL), 0);
+	ck_assert_str_eq(at("x"), "");
+	ck_assert_str_eq(at("n0"), "n0:0/20 ");
+}
+END_TEST
+
 static int nest(void *arg, const struct evfs_name_row *row)
 {
 	size_t *depth = arg;
@@ -548,6 +599,7 @@ int main(void)
 	tcase_add_test(tcase, each_in_order);
 	tcase_add_test(tcase, names);
 	tcase_add_test(tcase, names_nested);
+	tcase_add_test(tcase, names_remembered);
 	tcase_add_test(tcase, sets);
 	tcase_add_test(tcase, directories);
 	tcase_add_test(tcase, rollback);
