@@ -528,6 +528,7 @@ int evfs_facts_load(struct evfs_facts *facts, struct evfs_err *err)
 	evfs_cache_drop(facts);
 	evfs_dirs_drop(facts);
 	evfs_names_forget(facts);
+	evfs_unsealed_forget(facts);
 	evfs_merkle_drop(&facts->merkle);
 	evfs_actors_truncate(&facts->actors, 0);
 	rc = evfs_actors_load(&facts->actors, facts->meta->db, err);

@@ -98,6 +98,7 @@ void evfs_facts_rollback(struct evfs_facts *facts)
 			evfs_cache_restore(facts, undo->id, undo->was);
 	}
 	evfs_names_forget(facts);
+	evfs_unsealed_forget(facts);
 	evfs_actors_truncate(&facts->actors, save->n_actors);
 	facts->root = save->root;
 	facts->merkle.n = save->n_merkle;

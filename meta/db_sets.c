@@ -2,6 +2,7 @@
 /* The small derived sets: directories on cycles, names with more than one
  * thing to show, files without a version. */
 #include "meta/facts_priv.h"
+#include "meta/store.h"
 
 /* ---- cycles ---- */
 
@@ -126,17 +127,43 @@ int evfs_facts_clashes(struct evfs_facts *facts,
 
 /* ---- unsealed files ---- */
 
-int evfs_facts_set_unsealed(struct evfs_facts *facts, evfs_ino ino, bool on,
-			    struct evfs_err *err)
+void evfs_unsealed_forget(struct evfs_facts *facts)
+{
+	for (size_t i = 0; i < EVFS_FACTS_KNOWN_UNSEALED; i++)
+		facts->unsealed[i].used = false;
+}
+
+/* NULL: it is not known. */
+static struct evfs_known_unsealed *unsealed_find(struct evfs_facts *facts,
+						 evfs_ino ino)
+{
+	for (size_t i = 0; i < EVFS_FACTS_KNOWN_UNSEALED; i++)
+		if (facts->unsealed[i].used &&
+		    evfs_dot_equal(facts->unsealed[i].ino, ino))
+			return &facts->unsealed[i];
+	return NULL;
+}
+
+/* known: what there is of it already, or NULL. A store that is open for reading
+ * only is written to by another process. */
+static void unsealed_note(struct evfs_facts *facts,
+			  struct evfs_known_unsealed *known, evfs_ino ino,
+			  bool on)
+{
+	if (facts->meta->store->read_only)
+		return;
+	if (known == NULL)
+		known = &facts->unsealed[facts->next_unsealed++ %
+					 EVFS_FACTS_KNOWN_UNSEALED];
+	*known = (struct evfs_known_unsealed){ true, on, ino };
+}
+
+static int unsealed_write(struct evfs_facts *facts, int64_t key, bool on,
+			  struct evfs_err *err)
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
-	int64_t key;
-	int rc = evfs_meta_begin_write(facts->meta, err);
+	int rc;
 
-	if (rc == 0)
-		rc = evfs_facts_key(facts, ino, true, &key, err);
-	if (rc < 0)
-		return rc;
 	if (on)
 		rc = evfs_db_prepare(facts->meta->db,
 				     "INSERT OR IGNORE INTO unsealed(object) "
@@ -152,13 +179,41 @@ int evfs_facts_set_unsealed(struct evfs_facts *facts, evfs_ino ino, bool on,
 	return evfs_db_run(facts->meta->db, stmt, err);
 }
 
+int evfs_facts_set_unsealed(struct evfs_facts *facts, evfs_ino ino, bool on,
+			    struct evfs_err *err)
+{
+	struct evfs_known_unsealed *known = unsealed_find(facts, ino);
+	int64_t key;
+	int rc;
+
+	if (known != NULL && known->on == on)
+		return 0;
+	rc = evfs_meta_begin_write(facts->meta, err);
+	if (rc == 0)
+		rc = evfs_facts_key(facts, ino, true, &key, err);
+	if (rc < 0)
+		return rc;
+	if (known != NULL)
+		known->used = false;
+	rc = unsealed_write(facts, key, on, err);
+	if (rc == 0)
+		unsealed_note(facts, known, ino, on);
+	return rc;
+}
+
 int evfs_facts_is_unsealed(struct evfs_facts *facts, evfs_ino ino, bool *ret,
 			   struct evfs_err *err)
 {
 	evfs_cleanup_stmt sqlite3_stmt *stmt = NULL;
+	const struct evfs_known_unsealed *known = unsealed_find(facts, ino);
 	int64_t key;
-	int rc = evfs_facts_key(facts, ino, false, &key, err);
+	int rc;
 
+	if (known != NULL) {
+		*ret = known->on;
+		return 0;
+	}
+	rc = evfs_facts_key(facts, ino, false, &key, err);
 	if (rc <= 0) {
 		*ret = false;
 		return rc;
@@ -173,6 +228,7 @@ int evfs_facts_is_unsealed(struct evfs_facts *facts, evfs_ino ino, bool *ret,
 	if (rc < 0)
 		return rc;
 	*ret = rc > 0;
+	unsealed_note(facts, NULL, ino, *ret);
 	return 0;
 }
 

@@ -19,8 +19,10 @@
 #define EVFS_FACTS_CACHE_OBJECTS 16384u
 #define EVFS_FACTS_CACHE_BYTES (32u << 20)
 #define EVFS_FACTS_CACHE_DIRS 65536u
-/* Names whose row is remembered. */
+/* Names whose row is remembered; files of which it is known whether they are
+ * unsealed. */
 #define EVFS_FACTS_KNOWN_NAMES 8u
+#define EVFS_FACTS_KNOWN_UNSEALED 8u
 /* Objects that wait for a commit to be written; more are written before. */
 #define EVFS_FACTS_DIRTY_OBJECTS 8192u
 #define EVFS_FACTS_DIRTY_BYTES (16u << 20)
@@ -95,6 +97,14 @@ struct evfs_known_name {
 	struct evfs_name_row row;    /* its name points nowhere */
 };
 
+/* Is this file in the table of unsealed ones? Asked and told several times while
+ * a file is made and sealed. */
+struct evfs_known_unsealed {
+	bool used;    /* else nothing is known */
+	bool on;      /* it is */
+	evfs_ino ino; /* the file */
+};
+
 struct evfs_facts {
 	struct evfs_meta *meta; /* owner */
 	struct evfs_actors actors;
@@ -115,6 +125,9 @@ struct evfs_facts {
 
 	struct evfs_known_name known[EVFS_FACTS_KNOWN_NAMES]; /* a ring */
 	unsigned next_known; /* the one that is replaced next */
+	struct evfs_known_unsealed unsealed[EVFS_FACTS_KNOWN_UNSEALED]; /* a
+	                                                         * ring */
+	unsigned next_unsealed; /* the one that is replaced next */
 
 	struct evfs_savepoint save;
 	struct evfs_undo *undo; /* owned; since save */
@@ -155,6 +168,8 @@ void evfs_facts_note_undo(struct evfs_facts *facts,
 
 /* meta/db_names.c: rows may be others than those that were read. */
 void evfs_names_forget(struct evfs_facts *facts);
+/* meta/db_sets.c: likewise. */
+void evfs_unsealed_forget(struct evfs_facts *facts);
 
 /* meta/db_dirs.c, for the above. */
 void evfs_dirs_undo(struct evfs_facts *facts, const struct evfs_undo *undo);

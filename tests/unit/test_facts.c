@@ -397,6 +397,58 @@ static uint64_t changed(evfs_ino dir)
 	return ns;
 }
 
+static bool unsealed(evfs_ino ino)
+{
+	bool is;
+
+	ck_assert_int_eq(evfs_facts_is_unsealed(facts, ino, &is, NULL), 0);
+	return is;
+}
+
+static void set_unsealed(evfs_ino ino, bool on)
+{
+	ck_assert_int_eq(evfs_facts_set_unsealed(facts, ino, on, NULL), 0);
+}
+
+static int count_any(void *arg, evfs_ino ino)
+{
+	ck_assert_uint_ge(ino.counter, 10);
+	++*(size_t *)arg;
+	return 0;
+}
+
+/* Whether a file is unsealed is remembered; a rollback puts it right, and the
+ * row is what is remembered. */
+START_TEST(unsealed_remembered)
+{
+	evfs_ino a = dot(1, 0, 1), b = dot(1, 0, 2);
+	size_t n = 0;
+
+	set_unsealed(a, true);
+	ck_assert(unsealed(a));
+	ck_assert(!unsealed(b));
+	ck_assert_int_eq(evfs_facts_save(facts, NULL), 0);
+	set_unsealed(a, false);
+	set_unsealed(b, true);
+	ck_assert(!unsealed(a));
+	ck_assert(unsealed(b));
+	evfs_facts_rollback(facts);
+	ck_assert(unsealed(a));
+	ck_assert(!unsealed(b));
+	for (uint64_t i = 10; i < 30; i++) {
+		set_unsealed(dot(1, 0, i), true);
+		set_unsealed(dot(1, 0, i), false);
+		set_unsealed(dot(1, 0, i), true);
+	}
+	set_unsealed(a, false);
+	ck_assert(!unsealed(a));
+	ck_assert(unsealed(dot(1, 0, 10)));
+	ck_assert_int_eq(evfs_facts_each_unsealed(facts, count_any, &n,
+						  NULL), 0);
+	ck_assert_uint_eq(n, 20);
+}
+END_TEST
+
 START_TEST(directories)
 {
 	evfs_dot dir = dot(1, 0, 3);
@@ -601,6 +653,7 @@ int main(void)
 	tcase_add_test(tcase, names_nested);
 	tcase_add_test(tcase, names_remembered);
 	tcase_add_test(tcase, sets);
+	tcase_add_test(tcase, unsealed_remembered);
 	tcase_add_test(tcase, directories);
 	tcase_add_test(tcase, rollback);
 	tcase_add_test(tcase, rollback_of_unwritten);
