@@ -727,6 +727,8 @@ static int put_overlay(struct evfs_work *work,
 	bool adopted = false, good = true;
 	int rc = 0;
 
+	if (work->ahead && is_complete(work))
+		evfs_ahead_settle(work->ahead); /* it has more hands */
 	if (work->ahead)
 		good = evfs_ahead_get(work->ahead, &source.cuts,
 				      &source.n_cuts);

@@ -22,9 +22,13 @@
 
 #define EVFS_AHEAD_MIN (4u << 20) /* shorter beginnings are not worth it */
 
-struct evfs_ahead;
+#define EVFS_AHEAD_HELPERS_MAX 3
 
-/* The thread and its files; one for a mount. */
+struct evfs_ahead;
+struct evfs_ahead_piece;
+
+/* The thread and its files; one for a mount. The helpers hash what it has cut,
+ * as far as it does not come to that itself. */
 struct evfs_aheads {
 	pthread_mutex_t lock;    /* leaf; protects all below and in them */
 	pthread_cond_t come;     /* something to do, or stop */
@@ -33,6 +37,15 @@ struct evfs_aheads {
 	bool runs;               /* it is to be joined */
 	bool stop;
 	struct evfs_ahead *head; /* those that wait their turn, in a ring */
+	struct evfs_ahead_piece *room; /* owned: what the thread is at; made
+	                          * with it, constant */
+	pthread_mutex_t crew_lock; /* leaf; protects all below */
+	pthread_cond_t crew_come;  /* a chunk to be hashed, or crew_stop */
+	pthread_cond_t crew_done;  /* all of the piece are hashed */
+	struct evfs_ahead_piece *piece; /* being hashed, the thread's; NULL */
+	pthread_t helpers[EVFS_AHEAD_HELPERS_MAX]; /* started with the thread */
+	unsigned n_helpers;        /* constant while the thread runs */
+	bool crew_stop;
 };
 
 void evfs_aheads_init(struct evfs_aheads *aheads);
