@@ -226,6 +226,22 @@ P
 	equal "working copies" "$(ls "$(store A)/work")" ""
 }
 
+# of a mount of its own that tells each message
+no_questions_before_writes() {
+	local n
+	evfsctl init "$(store Q)" --name Q >/dev/null || fail init
+	EVFS_LOG=debug start Q -d
+	python3 -c '
+import os, sys
+f = os.open(sys.argv[1] + "/f", os.O_RDWR | os.O_CREAT)
+for i in range(200): os.pwrite(f, b"x", i * 5000)
+os.close(f)' "$(mnt Q)" || fail writes
+	stop Q || fail umount
+	grep -q 'opcode: WRITE' "$WORLD/Q.log" || fail "no messages in the log"
+	n=$(grep -c 'opcode: GETXATTR' "$WORLD/Q.log")
+	[ "$n" -le 2 ] || fail "$n questions"
+}
+
 refusals() {
 	local out
 	out=$(evfs "$(store A)" "$m" 2>&1) && fail "mounted twice"
@@ -242,7 +258,8 @@ refusals() {
 }
 
 for t in attributes acls set_group_directory replaced_whole handles listing \
-	random_files many_threads generated ends_well killed refusals; do
+	random_files many_threads generated no_questions_before_writes ends_well \
+	killed refusals; do
 	try "$t" "$t"
 done
 finish
