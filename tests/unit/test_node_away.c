@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/mem.h"
 #include "fs/fs_priv.h"
 #include "meta/facts.h"
 #include "meta/feed.h"
@@ -548,6 +549,102 @@ START_TEST(what_is_put_away_is_held)
 }
 END_TEST
 
+/* Dots of a life that was found to be lost get another epoch. */
+static evfs_dot other_epoch(void *arg, evfs_dot dot)
+{
+	if (dot.actor.node != 0)
+		dot.actor.epoch += *(uint32_t *)arg;
+	return dot;
+}
+
+START_TEST(renewed_dots_are_followed)
+{
+	struct bench bench;
+	struct evfs_node *node;
+	evfs_ino away_ino, used_ino;
+	uint64_t away, used;
+	uint32_t step = 5;
+
+	bench_open(&bench);
+	make(&bench, "away", &away_ino);
+	make(&bench, "used", &used_ino);
+	away = look_at(&bench, "away");
+	used = look_at(&bench, "used");
+	node = evfs_node_pin(&bench.fs, used);
+	evfs_meta_lock(bench.fs.meta);
+	evfs_tree_renew(bench.fs.meta, other_epoch, &step);
+	ck_assert(!evfs_tree_is_open(bench.fs.meta, away_ino));
+	ck_assert(!evfs_tree_is_open(bench.fs.meta, used_ino));
+	ck_assert(evfs_tree_is_open(bench.fs.meta,
+				    other_epoch(&step, away_ino)));
+	ck_assert(evfs_dot_equal(node->key, other_epoch(&step, used_ino)));
+	step = -step;
+	evfs_tree_renew(bench.fs.meta, other_epoch, &step);
+	evfs_meta_unlock(bench.fs.meta);
+	ck_assert(evfs_dot_equal(node->key, used_ino));
+	evfs_node_unpin(&bench.fs, node);
+	ck_assert_uint_eq(look_at(&bench, "used"), used);
+	ck_assert_uint_eq(look_at(&bench, "away"), away);
+	node = evfs_node_pin(&bench.fs, away);
+	ck_assert_ptr_nonnull(node);
+	ck_assert(evfs_dot_equal(node->file->handle.ino, away_ino));
+	evfs_node_unpin(&bench.fs, node);
+	bench_close(&bench);
+}
+END_TEST
+
+static bool is_orphan(struct bench *bench, uint64_t id)
+{
+	struct evfs_node *node = evfs_node_pin(&bench->fs, id);
+	bool orphan;
+
+	ck_assert_ptr_nonnull(node);
+	evfs_meta_lock(bench->fs.meta);
+	orphan = node->file->handle.orphan;
+	evfs_meta_unlock(bench->fs.meta);
+	evfs_node_unpin(&bench->fs, node);
+	return orphan;
+}
+
+/* An operation that cannot have the handles it changes fails; nothing is lost
+ * by it, nor by a pin. */
+START_TEST(without_memory)
+{
+	struct bench bench;
+	struct evfs_node *node;
+	unsigned failed = 0;
+	evfs_ino ino;
+	uint64_t id;
+	int rc = -1;
+
+	bench_open(&bench);
+	bench.fs.nodes.idle_max = 0;
+	make(&bench, "f", &ino);
+	id = look_at(&bench, "f");
+	for (uint64_t n = 1; n < 8; n++) {
+		evfs_mem_fail_after(n);
+		node = evfs_node_pin(&bench.fs, id);
+		failed += node == NULL;
+		evfs_node_unpin(&bench.fs, node);
+		evfs_mem_fail_after(0);
+		ck_assert(!is_orphan(&bench, id));
+	}
+	ck_assert_uint_ge(failed, 2); /* the full form, the handle's base */
+	for (uint64_t n = 1; rc != 0; n++) {
+		ck_assert_uint_lt(n, 1000);
+		ck_assert_uint_eq(bench.fs.nodes.idle.n, 0);
+		evfs_meta_lock(bench.fs.meta);
+		evfs_mem_fail_after(n);
+		rc = evfs_tree_unlink(bench.fs.meta, EVFS_INO_ROOT, "f", 1,
+				      NULL);
+		evfs_mem_fail_after(0);
+		evfs_meta_unlock(bench.fs.meta);
+		ck_assert_int_eq(is_orphan(&bench, id), rc == 0);
+	}
+	bench_close(&bench);
+}
+END_TEST
+
 /* Threads look at files, use them and forget them: nodes come, are put away,
  * come back and end, all at once. */
 struct race {
@@ -622,6 +719,8 @@ int main(void)
 	tcase_add_test(cases, as_handles_that_stay_open);
 	tcase_add_test(cases, few_stay_in_full);
 	tcase_add_test(cases, what_is_put_away_is_held);
+	tcase_add_test(cases, renewed_dots_are_followed);
+	tcase_add_test(cases, without_memory);
 	tcase_add_test(cases, threads_pin_and_put_away);
 	suite_add_tcase(suite, cases);
 	runner = srunner_create(suite);
