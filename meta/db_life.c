@@ -237,8 +237,6 @@ static int rejoin_state(struct evfs_meta *meta,
 	int rc = evfs_state_set(meta->db, "node", what->node, err);
 
 	if (rc == 0)
-		rc = evfs_state_set(meta->db, "rejoining", 1, err);
-	if (rc == 0)
 		rc = evfs_state_set_bytes(meta->db, "name", what->node_name,
 					  strlen(what->node_name), err);
 	if (rc == 0 && what->listen != NULL)

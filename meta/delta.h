@@ -65,12 +65,6 @@ int evfs_delta_pick(struct evfs_delta *delta, evfs_ino ino,
 int evfs_delta_apply(struct evfs_meta *meta, struct evfs_object **objects,
 		     size_t n, const struct evfs_context *src,
 		     size_t *ret_changed, struct evfs_err *err) EVFS_MUST_USE;
-/* The same of a member that is asked for all that it has since memory was lost
- * here (meta/life.h): where it has seen all that was done to an object here,
- * its state takes the place of ours. */
-int evfs_delta_audit(struct evfs_meta *meta, struct evfs_object **objects,
-		     size_t n, const struct evfs_context *src,
-		     size_t *ret_changed, struct evfs_err *err) EVFS_MUST_USE;
 
 /* The same for objects that a Merkle audit found different, in a volume whose
  * contexts may claim too much: what counts as seen and removed is what the

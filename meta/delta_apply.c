@@ -48,56 +48,19 @@ static int apply_check_own(const struct evfs_meta *meta,
 			    (unsigned long long)meta->store->counter);
 }
 
-/* How states are joined. */
-struct apply {
-	const struct evfs_context *src; /* context of the sender; NULL: by rows
-					 * alone */
-	bool audit;			/* of lost memory */
-};
-
-/* Has the sender seen all that was done to it here? */
-static bool apply_is_covered(const struct evfs_object *mine,
-			     const struct evfs_object *theirs,
-			     const struct evfs_context *src)
-{
-	size_t i;
-
-	for (i = 0; i < mine->n_log; i++)
-		if (!evfs_object_covers(theirs, src,
-					(evfs_dot){ mine->log[i].actor,
-						    mine->log[i].counter }))
-			return false;
-	return true;
-}
-
-static int apply_copy(const struct evfs_object *theirs,
-		      struct evfs_object **ret, struct evfs_err *err)
-{
-	*ret = evfs_object_copy(theirs);
-	return *ret != NULL ? 0 : evfs_err_set(err, EVFS_ENOMEM,
-					       "apply: out of memory");
-}
-
-/* *ret: the joined state where it differs from `mine`, else NULL.
- *
- * Registers know of no context: the greatest wins. So an older state that was
- * put back brings registers along of an object that all have forgotten, and
- * that is there again without them; and the others cover them, and would never
- * get them. In an audit a member that has seen all of an object knows best. */
+/* *ret: the joined state where it differs from `mine`, else NULL. src NULL: by
+ * rows alone. */
 static int apply_join(struct evfs_meta *meta, const struct evfs_object *mine,
 		      const struct evfs_object *theirs,
-		      const struct apply *how, struct evfs_object **ret,
+		      const struct evfs_context *src, struct evfs_object **ret,
 		      struct evfs_err *err)
 {
 	static const struct evfs_context none;
-	const struct evfs_context *src = how->src;
 	int rc;
 
 	*ret = NULL;
 	if (mine != NULL && evfs_object_equal(mine, theirs))
 		return 0;
-	if (mine != NULL && how->audit && apply_is_covered(mine, theirs, src))
-		return apply_copy(theirs, ret, err);
 	if (src == NULL)
 		rc = evfs_merge(mine, &none, theirs, &none, ret, err);
 	else
@@ -122,7 +85,7 @@ static int apply_cmp(const void *a, const void *b)
 
 /* Joins all into out, in order of ino; what comes twice is joined twice. */
 static int apply_all(struct evfs_meta *meta, struct evfs_object **objects,
-		     size_t n, const struct apply *how,
+		     size_t n, const struct evfs_context *src,
 		     struct evfs_object **out, size_t *n_out,
 		     struct evfs_err *err)
 {
@@ -142,7 +105,7 @@ static int apply_all(struct evfs_meta *meta, struct evfs_object **objects,
 			rc = evfs_facts_get(meta->facts, objects[i]->ino,
 					    &mine, err);
 		if (rc == 0)
-			rc = apply_join(meta, mine, objects[i], how, &joined,
+			rc = apply_join(meta, mine, objects[i], src, &joined,
 					err);
 		if (rc != 0)
 			return rc;
@@ -156,9 +119,9 @@ static int apply_all(struct evfs_meta *meta, struct evfs_object **objects,
 	return 0;
 }
 
-static int apply(struct evfs_meta *meta, struct evfs_object **objects, size_t n,
-		 const struct apply *how, size_t *ret_changed,
-		 struct evfs_err *err)
+int evfs_delta_apply(struct evfs_meta *meta, struct evfs_object **objects,
+		     size_t n, const struct evfs_context *src,
+		     size_t *ret_changed, struct evfs_err *err)
 {
 	struct evfs_object **sorted;
 	struct evfs_object **out = evfs_calloc(n, sizeof(*out));
@@ -172,7 +135,7 @@ static int apply(struct evfs_meta *meta, struct evfs_object **objects, size_t n,
 		rc = evfs_err_set(err, EVFS_ENOMEM, "apply: out of memory");
 	} else {
 		qsort(sorted, n, sizeof(*sorted), apply_cmp);
-		rc = apply_all(meta, sorted, n, how, out, &n_out, err);
+		rc = apply_all(meta, sorted, n, src, out, &n_out, err);
 		if (rc != 0) {
 			while (n_out > 0)
 				evfs_object_free(out[--n_out]);
@@ -188,24 +151,6 @@ static int apply(struct evfs_meta *meta, struct evfs_object **objects, size_t n,
 	if (rc == 0)
 		*ret_changed = n_out;
 	return rc;
-}
-
-int evfs_delta_apply(struct evfs_meta *meta, struct evfs_object **objects,
-		     size_t n, const struct evfs_context *src,
-		     size_t *ret_changed, struct evfs_err *err)
-{
-	const struct apply how = { .src = src };
-
-	return apply(meta, objects, n, &how, ret_changed, err);
-}
-
-int evfs_delta_audit(struct evfs_meta *meta, struct evfs_object **objects,
-		     size_t n, const struct evfs_context *src,
-		     size_t *ret_changed, struct evfs_err *err)
-{
-	const struct apply how = { .src = src, .audit = true };
-
-	return apply(meta, objects, n, &how, ret_changed, err);
 }
 
 /* ---- repair ---- */

@@ -81,20 +81,6 @@ int evfs_life_begin(struct evfs_meta *meta, struct evfs_err *err)
 
 /* ---- audits ---- */
 
-int evfs_life_is_rejoining(struct evfs_meta *meta, bool *ret,
-			   struct evfs_err *err)
-{
-	uint64_t value = 0;
-	bool found = false;
-	int rc = 0;
-
-	if (meta->store->amnesia)
-		rc = evfs_state_get(meta->db, "rejoining", &value, &found,
-				    err);
-	*ret = rc == 0 && found && value != 0;
-	return rc;
-}
-
 int evfs_life_is_due(struct evfs_meta *meta, uint64_t node, bool *ret,
 		     struct evfs_err *err)
 {
@@ -145,10 +131,6 @@ static int life_end(struct evfs_meta *meta, struct evfs_err *err)
 		rc = life_close_former(meta, err);
 	if (rc == 0)
 		rc = evfs_db_exec(meta->db, "DELETE FROM audit", err);
-	if (rc == 0)
-		rc = evfs_db_exec(meta->db,
-				  "DELETE FROM state WHERE key = 'rejoining'",
-				  err);
 	if (rc == 0)
 		rc = evfs_state_set(meta->db, "amnesia", 0, err);
 	if (rc == 0)

@@ -73,11 +73,6 @@ int evfs_life_rejoin(struct evfs_meta *meta, const struct evfs_meta_new *what,
 
 /* ---- audits ---- */
 
-/* Do the audits that are due belong to a replica that joins again? Then they
- * are done in both directions: it may have forgotten removals that the others
- * have not heard of. */
-int evfs_life_is_rejoining(struct evfs_meta *meta, bool *ret,
-			   struct evfs_err *err) EVFS_MUST_USE;
 /* Is an audit with this member due? */
 int evfs_life_is_due(struct evfs_meta *meta, uint64_t node, bool *ret,
 		     struct evfs_err *err) EVFS_MUST_USE;

@@ -198,10 +198,6 @@ static int apply_locked(struct evfs_engine *engine,
 		return evfs_delta_repair(engine->meta, incoming->objects, n,
 					 &repaired->changed, &repaired->dead,
 					 &repaired->n_dead, err);
-	if (incoming->audit && engine->recalling && !engine->rejoining)
-		return evfs_delta_audit(engine->meta, incoming->objects, n,
-					&incoming->snap, &incoming->changed,
-					err);
 	return evfs_delta_apply(engine->meta, incoming->objects, n,
 				&incoming->snap, &incoming->changed, err);
 }

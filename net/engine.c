@@ -66,12 +66,7 @@ int evfs_engine_refresh(struct evfs_engine *engine, struct evfs_err *err)
 	evfs_meta_lock(engine->meta);
 	evfs_content_get_stats(engine->content, &stats);
 	engine->recalling = evfs_meta_has_amnesia(engine->meta);
-	r = evfs_life_is_rejoining(engine->meta, &engine->rejoining, err);
 	evfs_meta_unlock(engine->meta);
-	if (r < 0) {
-		evfs_context_fini(&context);
-		return r;
-	}
 	if (!evfs_context_equal(&context, &engine->durable) ||
 	    !evfs_hash_equal(&root, &engine->root) ||
 	    stats.wanted != engine->wanted ||

@@ -143,7 +143,6 @@ struct evfs_engine {
 	struct evfs_session *sessions;
 	bool paused;		     /* all of it */
 	bool recalling;		     /* memory was lost here: net/memory.c */
-	bool rejoining;		     /* for it was removed, and joins again */
 	bool removed;		     /* this replica, from the volume */
 	bool contact;		     /* a member was met; noted */
 	uint64_t lives;		     /* begun while it ran */
@@ -296,8 +295,8 @@ int evfs_memory_note_run(struct evfs_engine *engine,
 			 struct evfs_err *err) EVFS_MUST_USE;
 /* A member was met. */
 void evfs_memory_contact(struct evfs_engine *engine);
-/* Is it this member's turn in an audit that is due? One that joins again has to
- * hear all of everybody before the others go on. */
+/* Is it this member's turn in an audit that is due? Everybody has to tell all
+ * before it goes on in the other direction. */
 bool evfs_memory_waits_for(struct evfs_engine *engine,
 			   const struct evfs_peer *peer);
 /* Asks for the audits that are due, in either direction, and ends them. */

@@ -2,10 +2,10 @@
 /* Lost memory: a member proves that this replica has made changes which are not
  * in its store. It goes on as another life (meta/life.h), asks every member for
  * all that it has, and gives nothing before the last one has answered: only
- * then it knows what was removed while it was not itself. One that joins again
- * is asked the same by every member, for it may have forgotten what it removed
- * alone; but only when it has heard everybody: a member may have forgotten what
- * another has still, and is to get it whole. */
+ * then it knows what was removed while it was not itself. Then it is asked the
+ * same by every member: it may have forgotten what it removed alone (where it
+ * was removed itself, and joins again), or have brought back what others have
+ * forgotten, which all are to get whole. */
 #include <stdio.h>
 #include <string.h>
 
@@ -239,7 +239,7 @@ static void ask_back(struct evfs_engine *engine, struct evfs_peer *peer)
 
 static void ask_all(struct evfs_engine *engine)
 {
-	bool back = engine->rejoining && all_taken(engine);
+	bool back = all_taken(engine);
 	struct evfs_peer *peer;
 
 	for (peer = engine->peers; peer != NULL; peer = peer->next) {
@@ -269,7 +269,7 @@ static void send_audited(struct evfs_engine *engine,
 				&envelope);
 }
 
-/* What a member that joins again wants of this one. */
+/* What a member that has heard everybody wants of this one. */
 static void audit_back(struct evfs_engine *engine,
 		       struct evfs_session *session)
 {
@@ -310,7 +310,7 @@ void evfs_memory_tick(struct evfs_engine *engine)
 		evfs_log(EVFS_LOG_WARN,
 			 "audit: done with every member; this replica gives "
 			 "again");
-		engine->recalling = engine->rejoining = false;
+		engine->recalling = false;
 		engine->report_due = engine->changed = true;
 		return;
 	}
@@ -384,38 +384,32 @@ int evfs_memory_stream_met(struct evfs_engine *engine,
 	return r;
 }
 
-/* Meta locked. */
-static int audited(struct evfs_engine *engine, uint64_t node,
-		   struct evfs_err *err)
-{
-	bool due = false;
-	int r = evfs_life_is_due(engine->meta, node, &due, err);
-
-	return r == 0 && due ? evfs_life_audited(engine->meta, node, err) : r;
-}
-
 int evfs_memory_given(struct evfs_engine *engine, struct evfs_session *session,
 		      struct evfs_err *err)
 {
-	int r = 0;
+	bool due = false;
+	int r;
 
+	if (!session->audit_back_asked)
+		return 0;
 	evfs_meta_lock(engine->meta);
-	if (engine->rejoining && session->audit_back_asked)
-		r = audited(engine, session->node, err);
+	r = evfs_life_is_due(engine->meta, session->node, &due, err);
+	if (r == 0 && due)
+		r = evfs_life_audited(engine->meta, session->node, err);
 	evfs_meta_unlock(engine->meta);
 	return r;
 }
 
-/* Meta locked. Of one that joins again the audit has another direction. */
-static int stream_taken(struct evfs_engine *engine,
-			struct evfs_session *session, struct evfs_err *err)
+static void stream_taken(struct evfs_engine *engine,
+			 struct evfs_session *session)
 {
 	session->peer->audit_taken = true;
-	if (session->back == EVFS_BACK_ASKED) {
-		session->back = EVFS_BACK_TAKEN;
-		session->back_generation = evfs_meta_generation(engine->meta);
-	}
-	return engine->rejoining ? 0 : audited(engine, session->node, err);
+	if (session->back != EVFS_BACK_ASKED)
+		return;
+	session->back = EVFS_BACK_TAKEN;
+	evfs_meta_lock(engine->meta);
+	session->back_generation = evfs_meta_generation(engine->meta);
+	evfs_meta_unlock(engine->meta);
 }
 
 int evfs_memory_stream_end(struct evfs_engine *engine,
@@ -435,13 +429,10 @@ int evfs_memory_stream_end(struct evfs_engine *engine,
 		evfs_meta_unlock(engine->meta);
 	}
 	if (r == 0) {
-		evfs_meta_lock(engine->meta);
-		r = stream_taken(engine, session, err);
-		evfs_meta_unlock(engine->meta);
-	}
-	if (r == 0)
+		stream_taken(engine, session);
 		evfs_log(EVFS_LOG_INFO, "audit: peer=%s done, %zu objects",
 			 session->peer->member.name, incoming->met.n);
+	}
 	evfs_memory_stream_fini(incoming);
 	return r;
 }

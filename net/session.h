@@ -85,7 +85,7 @@ struct evfs_serve {
 	bool manifest_open;   /* a manifest is being sent */
 };
 
-/* The audit of a member that joins again, in the other direction. */
+/* The audit of a member that had lost its memory, in the other direction. */
 enum evfs_back {
 	EVFS_BACK_NONE,
 	EVFS_BACK_WANTED, /* it wants one */
@@ -289,7 +289,7 @@ int evfs_memory_stream_end(struct evfs_engine *engine,
 			 struct evfs_session *session,
 			 struct evfs_err *err) EVFS_MUST_USE;
 void evfs_memory_stream_fini(struct evfs_incoming *incoming);
-/* The peer has audited this replica, which joins again. */
+/* The peer has audited this replica. */
 int evfs_memory_given(struct evfs_engine *engine, struct evfs_session *session,
 		      struct evfs_err *err) EVFS_MUST_USE;
 

@@ -268,8 +268,8 @@ static void restore(unsigned i, struct evfs_backup *backup)
 
 /* A directory with an attribute is removed and forgotten. A backup from before
  * the attribute brings it back, for what is made in it; then a backup from
- * after it comes back elsewhere. What all have forgotten stays so: who was
- * restored takes the state of those who have seen all of its own. */
+ * after it comes back elsewhere, with what the others cover and have no more:
+ * they take in all that this one has, too. */
 START_TEST(restored_attributes)
 {
 	struct evfs_attr attr = { .kind = EVFS_ATTR_MODE, .value.mode = 0700 };
