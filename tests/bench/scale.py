@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from places import Disk, Replica, run, use
+from places import Disk, Replica, run, use, wait_until
 
 use(sys.argv[1])
 ROWS = sys.argv[2:] or ['million', 'wide', 'big']
@@ -184,7 +184,9 @@ class Scale:
 
     def close(self):
         if self.replica and os.path.ismount(self.replica.mount):
-            self.replica.stop()
+            # also where an interrupted row has left a file open
+            run('umount', '-l', self.replica.mount)
+            wait_until(lambda: not os.path.exists(f'/proc/{self.replica.pid}'))
         self.disk.close()
 
 
