@@ -38,9 +38,8 @@ def timed(call):
 
 
 def write(path, data):
-    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
-    os.write(fd, data)
-    os.close(fd)
+    with open(path, 'wb', buffering=0) as out:
+        out.write(data)
 
 
 def drop_caches():
