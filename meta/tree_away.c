@@ -46,15 +46,8 @@ static bool fill(const struct evfs_object *object,
 	handle->parent = link->place.parent;
 	memcpy(handle->name, link->place.name, link->place.name_len);
 	handle->name_len = link->place.name_len;
-	if (version == NULL)
-		return true;
-	handle->n_base = 1;
-	handle->base_time_ns = version->time_ns;
-	handle->has_shown = true;
-	handle->content = version->content;
-	handle->size = version->size;
-	handle->mtime_s = version->mtime_s;
-	handle->mtime_ns = version->mtime_ns;
+	if (version != NULL)
+		evfs_handle_show(handle, version);
 	return true;
 }
 

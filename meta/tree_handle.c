@@ -336,6 +336,18 @@ void evfs_tx_handle_move(struct evfs_tx *tx, struct evfs_handle *handle,
 		chain(tx->meta->tree, handle);
 }
 
+void evfs_handle_show(struct evfs_handle *handle,
+		      const struct evfs_version *version)
+{
+	handle->n_base = 1;
+	handle->base_time_ns = version->time_ns;
+	handle->has_shown = true;
+	handle->content = version->content;
+	handle->size = version->size;
+	handle->mtime_s = version->mtime_s;
+	handle->mtime_ns = version->mtime_ns;
+}
+
 int evfs_tx_handle_base(struct evfs_tx *tx, struct evfs_handle *handle,
 			const struct evfs_version *version)
 {
@@ -345,13 +357,7 @@ int evfs_tx_handle_base(struct evfs_tx *tx, struct evfs_handle *handle,
 		return evfs_tx_nomem(tx);
 	evfs_free(handle->base);
 	handle->base = base;
-	handle->n_base = 1;
-	handle->base_time_ns = version->time_ns;
-	handle->has_shown = true;
-	handle->content = version->content;
-	handle->size = version->size;
-	handle->mtime_s = version->mtime_s;
-	handle->mtime_ns = version->mtime_ns;
+	evfs_handle_show(handle, version);
 	return 0;
 }
 

@@ -140,6 +140,9 @@ int evfs_tx_touch(struct evfs_tx *tx, struct evfs_handle *handle)
 /* Gives a touched handle another object and link. */
 void evfs_tx_handle_move(struct evfs_tx *tx, struct evfs_handle *handle,
 			 evfs_ino ino, const evfs_stamp *link);
+/* What a handle of this one version shows; all of its base but the dot. */
+void evfs_handle_show(struct evfs_handle *handle,
+		      const struct evfs_version *version);
 /* Gives a touched handle another base: this one version. */
 int evfs_tx_handle_base(struct evfs_tx *tx, struct evfs_handle *handle,
 			const struct evfs_version *version) EVFS_MUST_USE;
