@@ -13,6 +13,7 @@
 /* What is sent is checked before it is taken in: damaged a third time means a
  * disk that does not keep what is written. */
 #define READS_MAX 3
+#define TOLD_NS UINT64_C(1000000000) /* between a time and what it is of */
 #define COPY_STEP ((size_t)1 << 20)
 #define COPY_BYTES_MAX ((uint64_t)64 << 20) /* for one request */
 
@@ -87,13 +88,19 @@ static void publish(struct evfs_fs *fs, struct evfs_file *file)
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
 
+/* The bytes changed now. The kernel keeps a time of its own for that, and tells
+ * it by a SETATTR: later, or, where it writes everything back just then, before
+ * the request that changes them. So a time of a moment ago stays. */
 static void touch(struct evfs_fs *fs, struct evfs_file *file)
 {
-	uint64_t now = evfs_fs_wall_ns(fs);
+	uint64_t now = evfs_fs_wall_ns(fs), shown;
 
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	file->mtime_s = (int64_t)(now / 1000000000);
-	file->mtime_ns = (uint32_t)(now % 1000000000);
+	shown = (uint64_t)file->mtime_s * 1000000000 + file->mtime_ns;
+	if (file->mtime_s < 0 || shown > now || now - shown > TOLD_NS) {
+		file->mtime_s = (int64_t)(now / 1000000000);
+		file->mtime_ns = (uint32_t)(now % 1000000000);
+	}
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
 

@@ -518,10 +518,9 @@ static void *sealer_main(void *arg)
 
 		(void)pthread_mutex_unlock(&fs->sealer_lock);
 		age_ns = seal_interval_ns(fs);
-		/* What the kernel holds first: it becomes dirty here, and
-		 * is sealed when both times are over. */
-		flush_writers(fs, age_ns / 2);
-		seal_due(fs, age_ns / 2);
+		/* What the kernel holds first: it becomes dirty here. */
+		flush_writers(fs, age_ns);
+		seal_due(fs, age_ns);
 		retell_times(fs);
 		step_ns = age_ns / 4 < 1000000000 ? age_ns / 4 : 1000000000;
 		(void)clock_gettime(CLOCK_MONOTONIC, &until);

@@ -245,10 +245,12 @@ static void do_copy(void)
 	memmove(model + to, model + from, (size_t)n);
 }
 
-/* What is called a hole reads as zeros. */
+/* What is called a hole reads as zeros. Sealing, which may come between two
+ * calls, makes holes of zeros that were data: then a hole begins at once where
+ * data did, but not again. */
 static void do_holes(void)
 {
-	off_t at = 0, data, hole;
+	off_t at = 0, data, hole, turned = -1;
 
 	note("holes");
 	while ((size_t)at < size) {
@@ -265,8 +267,11 @@ static void do_holes(void)
 		if ((size_t)data == size)
 			return;
 		hole = lseek(fds[0], data, SEEK_HOLE);
-		if (hole <= data || (size_t)hole > size)
+		if (hole < data || (size_t)hole > size)
 			wrong("SEEK_HOLE");
+		if (hole == data && (hole == turned || model[hole] != 0))
+			wrong("neither data nor hole");
+		turned = hole;
 		at = hole;
 	}
 }
