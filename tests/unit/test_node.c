@@ -11,7 +11,7 @@
 #include "meta/facts.h"
 #include "meta/feed.h"
 #include "meta/index.h"
-#include "tests/unit/content_world.h"
+#include "tests/unit/node_world.h"
 
 struct bench {
 	struct world world;
@@ -21,19 +21,12 @@ struct bench {
 static void bench_open(struct bench *bench)
 {
 	memset(bench, 0, sizeof(*bench));
-	world_open(&bench->world, true);
-	bench->fs.meta = bench->world.meta;
-	bench->fs.facts = evfs_meta_facts(bench->world.meta);
-	bench->fs.content = bench->world.content;
-	ck_assert_int_eq(pthread_mutex_init(&bench->fs.dirty_lock, NULL), 0);
-	ck_assert_int_eq(evfs_nodes_init(&bench->fs, NULL), 0);
+	node_world_open(&bench->world, &bench->fs);
 }
 
 static void bench_close(struct bench *bench)
 {
-	evfs_nodes_fini(&bench->fs);
-	(void)pthread_mutex_destroy(&bench->fs.dirty_lock);
-	world_close(&bench->world);
+	node_world_close(&bench->world, &bench->fs);
 }
 
 static void make(struct bench *bench, evfs_ino dir, const char *name,

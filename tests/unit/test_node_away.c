@@ -6,14 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "fs/fs_priv.h"
 #include "meta/facts.h"
 #include "meta/feed.h"
 #include "meta/index.h"
-#include "tests/unit/content_world.h"
+#include "tests/unit/node_world.h"
+#include "tests/unit/run_seed.h"
 
 #define STEPS 3000
 #define NODES_MAX 400
@@ -38,20 +38,13 @@ struct bench {
 static void bench_open(struct bench *bench)
 {
 	memset(bench, 0, sizeof(*bench));
-	world_open(&bench->world, true);
-	bench->fs.meta = bench->world.meta;
-	bench->fs.facts = evfs_meta_facts(bench->world.meta);
-	bench->fs.content = bench->world.content;
-	ck_assert_int_eq(pthread_mutex_init(&bench->fs.dirty_lock, NULL), 0);
-	ck_assert_int_eq(evfs_nodes_init(&bench->fs, NULL), 0);
+	node_world_open(&bench->world, &bench->fs);
 	bench->fs.nodes.idle_max = 3;
 }
 
 static void bench_close(struct bench *bench)
 {
-	evfs_nodes_fini(&bench->fs);
-	(void)pthread_mutex_destroy(&bench->fs.dirty_lock);
-	world_close(&bench->world);
+	node_world_close(&bench->world, &bench->fs);
 }
 
 static uint64_t below(struct bench *bench, uint64_t n)
@@ -432,20 +425,6 @@ static void step(struct bench *bench)
 	default:
 		check(bench, bench->known[i]);
 	}
-}
-
-static uint64_t seed_of_run(void)
-{
-	const char *given = getenv("EVFS_TEST_SEED");
-	struct timespec now;
-	uint64_t seed;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	seed = given ? strtoull(given, NULL, 0) :
-		       (uint64_t)now.tv_nsec * 2654435761u;
-	printf("EVFS_TEST_SEED=%llu\n", (unsigned long long)seed);
-	(void)fflush(stdout);
-	return seed;
 }
 
 START_TEST(as_handles_that_stay_open)

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "fs/node_table.h"
+#include "tests/unit/run_seed.h"
 
 #define STEPS 60000
 #define NODES_MAX 20000
@@ -41,19 +41,6 @@ static uint64_t below(struct history *history, uint64_t n)
 	history->state ^= history->state << 25;
 	history->state ^= history->state >> 27;
 	return (history->state * UINT64_C(2685821657736338717) >> 11) % n;
-}
-
-static uint64_t seed_of_run(void)
-{
-	const char *given = getenv("EVFS_TEST_SEED");
-	struct timespec now;
-	uint64_t seed;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	seed = given ? strtoull(given, NULL, 0) :
-		       (uint64_t)now.tv_nsec * 2654435761u + 1;
-	printf("EVFS_TEST_SEED=%llu\n", (unsigned long long)seed);
-	return seed;
 }
 
 static evfs_dot any_dot(struct history *history)
