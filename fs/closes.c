@@ -208,31 +208,19 @@ static void *hearer_main(void *arg)
 
 /* ---- what follows ---- */
 
-/* Another writer may have it open still. That is as good: what each of them
- * has written until it closes is what the version has. */
-static void seal(struct evfs_fs *fs, struct evfs_node *node,
-		 uint64_t heard_ns)
-{
-	uint64_t stamp_ns;
-
-	evfs_meta_lock(fs->meta);
-	stamp_ns = evfs_meta_stamp(fs->meta, 0);
-	evfs_meta_unlock(fs->meta);
-	stamp_ns -= evfs_fs_mono_ns(fs) - heard_ns;
-	evfs_writer_closed(fs, node, stamp_ns);
-}
-
 static void seal_call(struct evfs_fs *fs, void *arg)
 {
 	struct closed *closed = arg;
 	struct evfs_node *node = evfs_node_pin(fs, closed->node);
 
 	if (node && node->file)
-		seal(fs, node, closed->heard_ns);
+		evfs_writer_closed(fs, node, closed->heard_ns);
 	evfs_node_unpin(fs, node);
 	evfs_free(closed);
 }
 
+/* Another writer may have it open still. That is as good: what each of them
+ * has written until it closes is what the version has. */
 static void work_off(struct evfs_fs *fs, const struct closed *closed)
 {
 	struct evfs_node *node = evfs_node_pin(fs, closed->node);
@@ -245,7 +233,7 @@ static void work_off(struct evfs_fs *fs, const struct closed *closed)
 	if (big && !evfs_loop_call(fs->loop, seal_call, big))
 		evfs_free(evfs_steal(big));
 	if (node && node->file && !big)
-		seal(fs, node, closed->heard_ns);
+		evfs_writer_closed(fs, node, closed->heard_ns);
 	evfs_node_unpin(fs, node);
 }
 
@@ -276,19 +264,32 @@ static void *sealer_main(void *arg)
 
 /* ---- life ---- */
 
-/* Marks what is mounted here, if that is us. */
-static int mark(struct evfs_fs *fs)
+/* What is mounted here, if that may be us; else -1 with errno set. */
+static int open_root(struct evfs_fs *fs)
 {
 	evfs_cleanup_fd int dir = open(fs->mountpoint,
 				       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct statfs disk;
+	int root = dir;
 
 	if (dir < 0 || fstatfs(dir, &disk) != 0)
+		return -1;
+	if ((uint32_t)disk.f_type != FUSE_SUPER_MAGIC) {
+		errno = ENOTCONN;
+		return -1;
+	}
+	dir = -1;
+	return root;
+}
+
+static int mark(struct evfs_fs *fs)
+{
+	evfs_cleanup_fd int root = open_root(fs);
+
+	if (root < 0)
 		return errno;
-	if ((uint32_t)disk.f_type != FUSE_SUPER_MAGIC)
-		return ENOTCONN;
 	if (fanotify_mark(fs->closes->fd, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
-			  FAN_CLOSE_WRITE, dir, NULL) != 0)
+			  FAN_CLOSE_WRITE, root, NULL) != 0)
 		return errno;
 	return 0;
 }
@@ -356,11 +357,8 @@ void evfs_closes_stop(struct evfs_fs *fs)
  * unmount it. */
 void evfs_closes_flush(struct evfs_fs *fs)
 {
-	evfs_cleanup_fd int dir = open(fs->mountpoint,
-				       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct statfs disk;
+	evfs_cleanup_fd int root = open_root(fs);
 
-	if (dir >= 0 && fstatfs(dir, &disk) == 0 &&
-	    (uint32_t)disk.f_type == FUSE_SUPER_MAGIC)
-		(void)syncfs(dir);
+	if (root >= 0)
+		(void)syncfs(root);
 }

@@ -290,20 +290,29 @@ static void drop_reader(struct evfs_node *node)
 	evfs_reader_put(reader);
 }
 
-void evfs_writer_closes(struct evfs_fs *fs, struct evfs_node *node)
+/* False: there is nothing that a version could be made of. */
+static bool note_close(struct evfs_fs *fs, struct evfs_node *node,
+		       uint64_t heard_ns)
 {
 	struct evfs_file *file = node->file;
 	uint64_t stamp_ns;
 
 	if (!evfs_file_is_dirty(fs, node))
-		return;
+		return false;
 	evfs_meta_lock(fs->meta);
-	stamp_ns = evfs_meta_stamp(fs->meta, 0);
+	stamp_ns = evfs_meta_stamp(fs->meta, 0) -
+		   (evfs_fs_mono_ns(fs) - heard_ns);
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	if (file->dirty)
 		file->closed_ns = stamp_ns;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	evfs_meta_unlock(fs->meta);
+	return true;
+}
+
+void evfs_writer_closes(struct evfs_fs *fs, struct evfs_node *node)
+{
+	(void)note_close(fs, node, evfs_fs_mono_ns(fs));
 }
 
 void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
@@ -339,18 +348,10 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 }
 
 void evfs_writer_closed(struct evfs_fs *fs, struct evfs_node *node,
-			uint64_t stamp_ns)
+			uint64_t heard_ns)
 {
-	struct evfs_file *file = node->file;
-	bool dirty;
-
-	(void)pthread_mutex_lock(&fs->dirty_lock);
-	dirty = file->dirty;
-	if (dirty)
-		file->closed_ns = stamp_ns;
-	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	/* A failure is kept with the file, and it is tried again. */
-	if (dirty)
+	if (note_close(fs, node, heard_ns))
 		(void)!evfs_seal(fs, node, NULL);
 }
 

@@ -32,10 +32,9 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 		      bool may_write);
 
 /* Where files are opened without a message: a handle that may have written is
- * gone. stamp_ns: as evfs_meta_stamp(), when that was heard. Node pinned, of a
- * file. */
+ * gone. heard_ns: monotonic, when that was heard. Node pinned, of a file. */
 void evfs_writer_closed(struct evfs_fs *fs, struct evfs_node *node,
-			uint64_t stamp_ns);
+			uint64_t heard_ns);
 
 /* Bytes of the file, if it is not sealed; else 0. */
 uint64_t evfs_writer_unsealed(struct evfs_fs *fs, struct evfs_node *node);
