@@ -140,6 +140,7 @@ int evfs_fs_mount(struct evfs_meta *meta,
 	fs->status_ctx = options->status_ctx;
 	fs->write_quorum = options->write_quorum;
 	fs->read_quorum = options->read_quorum;
+	fs->power_save = options->power_save;
 	fs->exit_fd = -1;
 	rc = init_locks(fs, err);
 	if (rc == 0 && may_do_without_opens(fs, options))

@@ -31,6 +31,8 @@ struct evfs_fs_options {
 	unsigned read_quorum;     /* the same */
 	bool real_opens;          /* with a message each, as the mount of an
 	                           * ordinary user has them */
+	bool power_save;          /* processors may sleep deeply while requests
+	                           * follow each other (fs/cpu_latency.h) */
 	/* status.json under .evfs/: fills out with one JSON object. Called
 	 * without locks, from a worker. NULL: no such file. */
 	int (*status_json)(void *ctx, struct evfs_buf *out);

@@ -47,6 +47,7 @@ struct evfs_fs {
 	struct evfs_waits waits;        /* requests that wait for content */
 	struct evfs_fresh fresh;        /* files just compared with others */
 	unsigned write_quorum, read_quorum; /* of this mount, or 0 */
+	bool power_save; /* processors may sleep between requests */
 	struct evfs_notify *notify;     /* owned: the notify thread */
 	struct evfs_loop *loop;         /* owned while it serves: the workers */
 	struct evfs_closes *closes;     /* owned: hears of closes; NULL where

@@ -35,6 +35,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "fs/cpu_latency.h"
 #include "fs/fs_priv.h"
 
 #define PARKED_MAX 8                /* followers; those beyond end */
@@ -75,6 +76,7 @@ struct evfs_loop {
 	atomic_uint_fast64_t serving; /* which of them the leader is at; 0: it
 	                               * waits for one */
 	atomic_bool deputy_sleeps;  /* until it is told of a request */
+	struct evfs_cpu_latency latency;
 	pthread_mutex_t lock;       /* all below */
 	pthread_cond_t more;        /* the lead is free, or ending */
 	pthread_cond_t look;        /* for the deputy: requests come, or ending */
@@ -195,6 +197,7 @@ static void deputy_look(struct evfs_loop *loop)
 							     &seen, 0);
 			break;
 		}
+		evfs_cpu_latency_quiet(&loop->latency);
 		/* Nothing goes on. Who takes a request after the second look
 		 * sees that the deputy sleeps. */
 		atomic_store(&loop->deputy_sleeps, true);
@@ -397,6 +400,7 @@ static bool leader_receive(struct evfs_loop *loop, struct worker *worker,
 
 		if (got > 0) {
 			*close = now - begin < CLOSE_NS;
+			evfs_cpu_latency_request(&loop->latency, now);
 			return true;
 		}
 		if (got == 0 || (got != -EINTR && got != -EAGAIN)) {
@@ -480,6 +484,7 @@ static int loop_init(struct evfs_loop *loop)
 
 static void loop_free(struct evfs_loop *loop)
 {
+	evfs_cpu_latency_free(&loop->latency);
 	(void)pthread_cond_destroy(&loop->look);
 	(void)pthread_cond_destroy(&loop->more);
 	(void)pthread_mutex_destroy(&loop->lock);
@@ -499,6 +504,8 @@ int evfs_loop_start(struct evfs_fs *fs, struct evfs_loop **ret,
 	loop->fs = fs;
 	loop->fd = fuse_session_fd(fs->se);
 	loop->jobs_end = &loop->jobs;
+	evfs_cpu_latency_init(&loop->latency,
+			      fs->power_save ? NULL : EVFS_CPU_LATENCY_PATH);
 	loop->may_poll = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	sys = loop_init(loop);
 	if (sys == 0) {

@@ -36,7 +36,8 @@ static const char usage_text[] =
 	"                 listen=ADDR:PORT listens there instead of where\n"
 	"                 'evfsctl init --listen' said;\n"
 	"                 write_quorum=N, read_quorum=N: of this mount;\n"
-	"                 real_opens: hear of each open and close by a message\n"
+	"                 real_opens: hear of each open and close by a message;\n"
+	"                 power_save: let processors sleep between requests\n"
 	"  -h, --help     show this\n"
 	"  -V, --version  show the version\n"
 	"\n"
@@ -50,6 +51,7 @@ struct options {
 	char *listen;                   /* owned; NULL: as the store says */
 	unsigned write_quorum, read_quorum; /* 0: as the settings say */
 	bool real_opens;                    /* -o real_opens */
+	bool power_save;                    /* -o power_save */
 	struct evfs_buf fuse;           /* options for the mount, a text */
 };
 
@@ -121,6 +123,8 @@ static int take_options(struct options *options, const char *list)
 		rc = 0;
 		if (!strcmp(option, "real_opens")) {
 			options->real_opens = true;
+		} else if (!strcmp(option, "power_save")) {
+			options->power_save = true;
 		} else if (!strncmp(option, "listen=", 7)) {
 			evfs_free(options->listen);
 			options->listen = evfs_strdup(option + 7);
@@ -292,6 +296,7 @@ static int start(struct evfs_daemon *daemon, const struct options *options,
 		.write_quorum = options->write_quorum,
 		.read_quorum = options->read_quorum,
 		.real_opens = options->real_opens,
+		.power_save = options->power_save,
 		.status_json = evfs_status_for_mount,
 		.status_ctx = daemon
 	};

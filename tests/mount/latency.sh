@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A busy daemon asks for processors that wake at once (fs/cpu_latency.h), for
+# as long as it is busy; not with -o power_save.
+. "$(dirname "$0")/../lib/evfs.sh"
+shopt -s nullglob
+
+device=/dev/cpu_dma_latency
+[ -w "$device" ] || { echo "ok latency # skipped: no $device for us"; exit 0; }
+
+evfsctl init "$(store A)" --name A >/dev/null || fail init
+m=$(mnt A)
+
+asks() { readlink "/proc/$(pid_of A)/fd"/* 2>/dev/null | grep -qx "$device"; }
+is_quiet() { ! asks; }
+# busy N: looks for N names. Each is new to the kernel, so each costs a message.
+busy() {
+	exec python3 - "$m" "$1" <<-'EOF'
+	import os, sys
+	for n in range(int(sys.argv[2])):
+	    os.path.lexists(f'{sys.argv[1]}/{n}')
+	EOF
+}
+
+while_busy() {
+	local client
+	start A
+	is_quiet || fail "asked before anything came"
+	busy 100000000 &
+	client=$!
+	until_true "$WAIT_S" asks
+	kill "$client"
+	wait "$client" 2>/dev/null
+	until_true "$WAIT_S" is_quiet
+	stop A
+}
+
+power_save() {
+	local client
+	start A -o power_save
+	busy 30000 & # many times what made it ask before
+	client=$!
+	while kill -0 "$client" 2>/dev/null; do
+		! asks || fail "asked with power_save"
+	done
+	stop A
+}
+
+try latency/while_busy while_busy
+try latency/power_save power_save
+check_logs A
+finish
