@@ -23,11 +23,11 @@ busy() {
 }
 
 while_busy() {
-	local client
 	start A
 	is_quiet || fail "asked before anything came"
 	busy 100000000 &
 	client=$!
+	trap 'kill "$client" 2>/dev/null' EXIT # of this test's subshell
 	until_true "$WAIT_S" asks
 	kill "$client"
 	wait "$client" 2>/dev/null
