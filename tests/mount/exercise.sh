@@ -62,6 +62,14 @@ data() { # sealed every second while it is written
 	evfsctl -s "$(store A)" config set seal_interval 30s
 }
 
+locks() {
+	mkdir -p "$WORLD/backing/locks" "$m/locks"
+	python3 "$(dirname "$0")/../posix/locks.py" "$WORLD/backing/locks" >"$WORLD/wanted" &&
+		python3 "$(dirname "$0")/../posix/locks.py" "$m/locks" >"$WORLD/got" ||
+		fail "no result"
+	diff "$WORLD/wanted" "$WORLD/got" || fail "differs from the disk's file system"
+}
+
 streams() {
 	local i
 	mkdir "$m/streams"
@@ -96,7 +104,7 @@ stress() {
 }
 
 say "seed $SEED"
-for t in compare data streams stress; do
+for t in compare data locks streams stress; do
 	try "exercise/$t" "$t"
 done
 finish
