@@ -118,9 +118,7 @@ static bool may_do_without_opens(struct evfs_fs *fs,
 {
 	struct evfs_quorum_settings settings;
 
-	evfs_quorum_get_settings(fs->meta, &settings);
-	if (fs->read_quorum > 0)
-		settings.read = fs->read_quorum;
+	evfs_quorum_of_mount(fs, &settings);
 	return !options->real_opens && settings.read <= 1;
 }
 

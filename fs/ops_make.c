@@ -30,6 +30,10 @@ struct making {
 	                            * kernel's */
 	uint64_t forget;           /* to be taken back */
 	bool opens;                /* a file that is about to be written */
+	bool handle;               /* and answered with one: pinned for it */
+	bool looks_again;          /* where the name is taken: the kernel thought
+	                            * it free, but something from elsewhere has
+	                            * it since */
 };
 
 static int inherit_acl(struct making *make, const void *acl, size_t len,
@@ -162,6 +166,8 @@ static int make_locked(struct making *make, mode_t umask,
 	rc = made_entry(make, ino, &link, err);
 	if (rc == 0 && make->opens)
 		begin_writing(make);
+	if (rc == 0 && make->handle)
+		evfs_node_pin_more(fs, make->node);
 	return rc;
 }
 
@@ -190,8 +196,8 @@ static int make_node(fuse_req_t req, struct making *make, fuse_ino_t parent,
 	evfs_free(make->acl[1]);
 	if (make->forget != 0)
 		evfs_node_forget(fs, make->forget, 1);
-	if (rc == EVFS_EEXISTS && make->opens)
-		evfs_reply_stale(req); /* as in evfs_op_create() */
+	if (rc == EVFS_EEXISTS && make->looks_again)
+		evfs_reply_stale(req);
 	else if (rc != 0)
 		evfs_reply(req, rc, &err);
 	return rc;
@@ -247,6 +253,7 @@ void evfs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 	make.opens = make.what.kind == EVFS_KIND_FILE &&
 		     atomic_load(&fs->quiet_opens);
+	make.looks_again = make.opens; /* O_EXCL is not told of */
 	if (make.what.kind == EVFS_KIND_FILE && !make.opens) {
 		/* Nobody writes through it: complete as it is. */
 		make.content.content = EVFS_CONTENT_EMPTY;
@@ -260,52 +267,23 @@ void evfs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 	make_and_reply(req, &make, parent, mode);
 }
 
-/* The kernel thought the name free, but something from elsewhere has it since:
- * it looks again, unless the caller insists on a new file. */
-static bool is_taken_since(int rc, const struct fuse_file_info *fi)
-{
-	return rc == EVFS_EEXISTS && !(fi->flags & O_EXCL);
-}
-
 void evfs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		    mode_t mode, struct fuse_file_info *fi)
 {
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct evfs_fs *fs = evfs_fs_of(req);
-	struct making make = { .fs = fs, .name = name, .len = strlen(name),
-			       .what = { .kind = EVFS_KIND_FILE,
-					 .mode = mode & 07777,
-					 .uid = ctx->uid,
-					 .gid = ctx->gid },
-			       .opens = true };
+	struct making make = { .name = name,
+			       .what = { .kind = EVFS_KIND_FILE },
+			       .opens = true,
+			       .handle = true,
+			       .looks_again = !(fi->flags & O_EXCL) };
 	bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
-	struct evfs_err err = { 0 };
-	int rc;
 
 	if (atomic_load(&fs->quiet_opens)) {
 		evfs_reply_errno(req, ENOSYS); /* MKNOD from now on */
 		return;
 	}
-	if (evfs_op_dir(req, parent, name, &make.parent) != 0)
+	if (make_node(req, &make, parent, mode) != 0)
 		return;
-	evfs_meta_lock(fs->meta);
-	rc = make_locked(&make, ctx->umask, &err);
-	if (rc == 0)
-		evfs_node_pin_more(fs, make.node); /* the handle's */
-	evfs_meta_unlock(fs->meta);
-	evfs_node_unpin(fs, make.parent);
-	evfs_free(make.acl[0]);
-	evfs_free(make.acl[1]);
-	if (make.forget != 0)
-		evfs_node_forget(fs, make.forget, 1);
-	if (is_taken_since(rc, fi)) {
-		evfs_reply_stale(req);
-		return;
-	}
-	if (rc != 0) {
-		evfs_reply(req, rc, &err);
-		return;
-	}
 	evfs_writer_opened(fs, make.node, writes);
 	fi->fh = EVFS_FH_REAL;
 	fi->keep_cache = 1;

@@ -92,6 +92,16 @@ static evfs_ino ino_of(struct evfs_fs *fs, const struct evfs_node *node)
 	return ino;
 }
 
+void evfs_quorum_of_mount(struct evfs_fs *fs,
+			  struct evfs_quorum_settings *ret)
+{
+	evfs_quorum_get_settings(fs->meta, ret);
+	if (fs->write_quorum > 0)
+		ret->write = fs->write_quorum;
+	if (fs->read_quorum > 0)
+		ret->read = fs->read_quorum;
+}
+
 /* ---- fsync ---- */
 
 int evfs_quorum_sync(struct evfs_fs *fs, struct fuse_req *req,
@@ -101,9 +111,7 @@ int evfs_quorum_sync(struct evfs_fs *fs, struct fuse_req *req,
 					  .ino = EVFS_INO_NONE };
 	struct evfs_quorum_settings settings;
 
-	evfs_quorum_get_settings(fs->meta, &settings);
-	if (fs->write_quorum > 0)
-		settings.write = fs->write_quorum;
+	evfs_quorum_of_mount(fs, &settings);
 	if (settings.write <= 1)
 		return 0;
 	if (node)
@@ -198,9 +206,7 @@ int evfs_quorum_open(struct evfs_fs *fs, struct fuse_req *req,
 	struct evfs_quorum_settings settings;
 	int rc;
 
-	evfs_quorum_get_settings(fs->meta, &settings);
-	if (fs->read_quorum > 0)
-		settings.read = fs->read_quorum;
+	evfs_quorum_of_mount(fs, &settings);
 	if (!node->file)
 		return 0;
 	if (settings.read <= 1) {

@@ -14,6 +14,7 @@
 
 struct evfs_fs;
 struct evfs_node;
+struct evfs_quorum_settings;
 struct fuse_req;
 
 #define EVFS_FRESH_MAX 64
@@ -28,6 +29,11 @@ struct evfs_fresh {
 	unsigned next;
 	uint64_t checked_ns; /* monotonic: last comparison in the background */
 };
+
+/* The settings, with what the options of the mount put in their place. Any
+ * thread. */
+void evfs_quorum_of_mount(struct evfs_fs *fs,
+			  struct evfs_quorum_settings *ret);
 
 /* After the local sync. node: the file; NULL: all that this replica did. 0 once
  * write_quorum replicas hold it; EVFS_ETIMEOUT, EVFS_EUNREACHABLE (replication

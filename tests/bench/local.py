@@ -4,12 +4,14 @@
 
 Every place lies on the same freshly made ext4 in a loop-mounted file (direct I/O): the directory itself, passthrough_ll on it,
 a replica alone, and a replica with one connected peer. passthrough_ll is built from the examples of libfuse3-dev where they are.
-Needs root. Usage: local.py BIN-DIRECTORY [ROW...]   (rows: files big fsync tree)
+Then the replica whose peer stands still (SIGSTOP) beside the one that has none.
+Needs root. Usage: local.py BIN-DIRECTORY [ROW...]   (rows: files big fsync tree stalled)
 """
 import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from places import Disk, Replica, make_tree, run, use, wait_until
 
 use(sys.argv[1])
-ROWS = sys.argv[2:] or ['files', 'big', 'fsync', 'tree']
+ROWS = sys.argv[2:] or ['files', 'big', 'fsync', 'tree', 'stalled']
 OPS = os.path.abspath(sys.argv[1]) + '/tests/bench/local_ops'
 EXAMPLES = '/usr/share/doc/libfuse3-dev/examples'
 FILES = int(os.environ.get('BENCH_FILES', '5000'))
@@ -72,7 +74,7 @@ def passthrough(disk):
 class Bench:
     def __init__(self):
         self.disk = Disk(24)
-        self.places, self.settle = [], {}
+        self.places, self.settle, self.peer = [], {}, None
 
     def start(self):
         os.mkdir(self.disk.dir + '/ext4')
@@ -84,8 +86,8 @@ class Bench:
         self.places.append(Place('evfs', alone.mount, alone.stop))
         paired = Replica(self.disk, 'paired')
         self.places.append(Place('evfs + peer', paired.mount, paired.stop))
-        peer = Replica(self.disk, 'peer', paired)
-        self.places[-1].ends += (peer.stop,)
+        self.peer = Replica(self.disk, 'peer', paired)
+        self.places[-1].ends += (self.peer.stop,)
         paired.wait()
         self.settle['evfs + peer'] = paired.wait
         print(f'{"work":44}' + ''.join(f'{place.name:>16}' for place in self.places) + f'{"evfs : ext4":>14}{": pass_ll":>12}')
@@ -157,12 +159,31 @@ class Bench:
                 place.timed(*command, check=False)
                 return place.timed(*command, check=False)
             return measure
+
+        def status(place):
+            # The first finds an index that does not know the unpacked files, and reads them all.
+            place.timed('git', '-C', 'source', 'status', '--short')
+            return warm('git', '-C', 'source', 'status', '--short')(place)
         self.row('unpack 10,000 files', 1, 'runs', lambda p: p.timed('tar', '-xf', archive))
         self.row('find, warm', 1, 'runs', warm('find', 'source', '-type', 'f'))
         self.row('grep -r, warm', 1, 'runs', warm('grep', '-rc', 'not to be found', 'source'))
-        self.row('git status, warm', 1, 'runs', warm('git', '-C', 'source', 'status', '--short'))
+        self.row('git status, warm', 1, 'runs', status)
         self.row('compile 200 files', 1, 'runs', self.compile)
         self.row('rm -r', 1, 'runs', lambda p: p.timed('rm', '-r', 'source'))
+
+    def stalled(self):
+        alone, paired = (next(place for place in self.places if place.name == name) for name in ('evfs', 'evfs + peer'))
+        print(f'{"work":44}{"evfs":>16}{"peer stopped":>16}')
+        os.kill(self.peer.pid, signal.SIGSTOP)
+        try:
+            for work, op, directory, n in (('create, write 4 KiB, close', 'create', 'stalled', FILES), ('rename', 'rename', 'stalled', FILES),
+                                           ('unlink', 'unlink', 'stalled', FILES), ('small files with fsync, 1 thread', 'fsync1', 'synced', 1000),
+                                           ('small files with fsync, 16 threads', 'fsync16', 'synced16', 1000)):
+                one, other = (n / place.op(op, directory, n) for place in (alone, paired))
+                print(f'{work + " (files/s)":44}{one:16.4g}{other:16.4g}{other / one:12.2f} x', flush=True)
+        finally:
+            os.kill(self.peer.pid, signal.SIGCONT)
+        self.settle['evfs + peer']()
 
     @staticmethod
     def compile(place):
