@@ -211,8 +211,10 @@ int evfs_fs_loop(struct evfs_fs *fs, struct evfs_err *err)
 		return rc;
 	}
 	rc = evfs_closes_start(fs, err);
-	if (rc == 0)
+	if (rc == 0) {
+		evfs_mount_read_ahead(fs->mountpoint, fs->store);
 		evfs_loop_wait(fs->loop);
+	}
 	wind_up(fs);
 	if (rc == 0)
 		rc = evfs_loop_stop(evfs_steal(fs->loop), err);

@@ -86,6 +86,28 @@ static void mounted_at(const char *path, char type[64], char source[PATH_MAX],
 	(void)fclose(file);
 }
 
+void evfs_mount_read_ahead(const char *mountpoint, const char *store)
+{
+	static const char kib[] = "1024"; /* the longest request */
+	char type[64], source[PATH_MAX], path[64];
+	evfs_cleanup_fd int fd = -1;
+	struct statvfs disk;
+	unsigned minor = 0;
+
+	/* An answer comes after the kernel has taken its own value from the
+	 * answer to INIT. */
+	if (statvfs(mountpoint, &disk) != 0)
+		return;
+	mounted_at(mountpoint, type, source, &minor);
+	if (strcmp(source, store) != 0)
+		return;
+	(void)snprintf(path, sizeof(path), "/sys/class/bdi/0:%u/read_ahead_kb",
+		       minor);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, kib, sizeof(kib) - 1) < 0)
+		evfs_log(EVFS_LOG_DEBUG, "%s: %s", path, strerror(errno));
+}
+
 /* Lazily, as whoever we are. */
 static int clear_dead(const char *path, struct evfs_err *err)
 {

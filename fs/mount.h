@@ -11,6 +11,11 @@
 int evfs_mount_point(const char *path, const char *store, char **ret,
 		     struct evfs_err *err) EVFS_MUST_USE;
 
+/* Has the kernel read far ahead in files of this mount, so that a long one
+ * costs few requests. Only root may ask for it; for others, and where it fails,
+ * nothing changes. While workers serve. */
+void evfs_mount_read_ahead(const char *mountpoint, const char *store);
+
 /* Arguments for fuse_session_new(); the caller frees with fuse_opt_free_args.
  * Options that only mean something to mount(8) and fstab are left out. */
 int evfs_mount_args(const char *store, const char *options, bool debug,

@@ -23,6 +23,7 @@ struct place {
 	struct evfs_container *container; /* NULL: not looked up yet */
 	uint64_t offset;                  /* of the chunk's bytes */
 	bool checked;                     /* they matched their hash */
+	bool at_it;                       /* somebody is checking them */
 };
 
 struct held {
@@ -38,6 +39,7 @@ struct evfs_content_reader {
 	struct evfs_buf entries; /* owned; constant */
 	uint64_t *starts;       /* owned; n + 1 of them; constant */
 	pthread_mutex_t mutex;  /* before the meta lock; protects: */
+	pthread_cond_t checked; /* no longer at it */
 	struct place *places;   /* owned; n of them */
 	struct held *held;      /* owned; each container once */
 	size_t n_held, cap;     /* of held */
@@ -128,6 +130,7 @@ static int index_entries(struct evfs_content_reader *reader)
 
 static void free_reader(struct evfs_content_reader *reader)
 {
+	pthread_cond_destroy(&reader->checked);
 	pthread_mutex_destroy(&reader->mutex);
 	evfs_buf_fini(&reader->entries);
 	evfs_free(reader->starts);
@@ -151,6 +154,7 @@ int evfs_content_open(struct evfs_content *content, const evfs_hash *name,
 	if (!reader)
 		return evfs_err_set(err, EVFS_ENOMEM, "content: no memory");
 	pthread_mutex_init(&reader->mutex, NULL);
+	pthread_cond_init(&reader->checked, NULL);
 	reader->content = content;
 	reader->name = *name;
 	reader->size = size;
@@ -317,6 +321,33 @@ static int extent_at(struct evfs_content_reader *reader, uint64_t offset,
 
 /* ---- reading ---- */
 
+/* Whose turn it is to check entry i, which has a place: the caller's (true), or
+ * it was done. Requests that follow each other meet in a chunk: one of them
+ * checks it, and the other waits for that. */
+static bool take_check(struct evfs_content_reader *reader, size_t i,
+		       struct place *ret)
+{
+	pthread_mutex_lock(&reader->mutex);
+	while (reader->places[i].at_it)
+		pthread_cond_wait(&reader->checked, &reader->mutex);
+	*ret = reader->places[i];
+	reader->places[i].at_it = ret->container && !ret->checked;
+	pthread_mutex_unlock(&reader->mutex);
+	return ret->container && !ret->checked;
+}
+
+static void end_check(struct evfs_content_reader *reader, size_t i, int result)
+{
+	pthread_mutex_lock(&reader->mutex);
+	reader->places[i].at_it = false;
+	if (result == 0)
+		reader->places[i].checked = true;
+	else if (result == EVFS_ECORRUPT)
+		reader->places[i].container = NULL; /* look again */
+	pthread_cond_broadcast(&reader->checked);
+	pthread_mutex_unlock(&reader->mutex);
+}
+
 /* Entry i, unless that was done: against its hash. data: room for a chunk,
  * made where it is needed. */
 static int check_entry(struct evfs_content_reader *reader, size_t i,
@@ -327,30 +358,30 @@ static int check_entry(struct evfs_content_reader *reader, size_t i,
 	struct place place;
 	int r;
 
-	entry_at(reader, i, &entry);
-	pthread_mutex_lock(&reader->mutex);
-	place = reader->places[i];
-	pthread_mutex_unlock(&reader->mutex);
-	if (place.checked || !place.container)
+	if (!take_check(reader, i, &place)) {
+		/* It had a place when the extent was found: another reader
+		 * has found it damaged since. */
+		if (!place.container)
+			return evfs_err_set(err, EVFS_ECORRUPT,
+					    "content: a chunk was damaged");
 		return 0;
+	}
 	if (!*data)
 		*data = evfs_realloc_array(NULL, EVFS_CHUNK_MAX, 1);
-	if (!*data)
-		return evfs_err_set(err, EVFS_ENOMEM, "content: no memory");
-	row.hash = entry.chunk;
-	row.len = entry.len;
-	row.container = evfs_container_id(place.container);
-	row.offset = place.offset;
-	r = evfs_content_fetch(reader->content, &row, place.container, *data,
-			       err);
-	if (r == EVFS_ECORRUPT)
-		evfs_content_report_damage(reader->content, &row);
-	pthread_mutex_lock(&reader->mutex);
-	if (r == 0)
-		reader->places[i].checked = true;
-	else if (r == EVFS_ECORRUPT)
-		reader->places[i].container = NULL; /* look again */
-	pthread_mutex_unlock(&reader->mutex);
+	if (*data) {
+		entry_at(reader, i, &entry);
+		row.hash = entry.chunk;
+		row.len = entry.len;
+		row.container = evfs_container_id(place.container);
+		row.offset = place.offset;
+		r = evfs_content_fetch(reader->content, &row, place.container,
+				       *data, err);
+		if (r == EVFS_ECORRUPT)
+			evfs_content_report_damage(reader->content, &row);
+	} else {
+		r = evfs_err_set(err, EVFS_ENOMEM, "content: no memory");
+	}
+	end_check(reader, i, r);
 	return r;
 }
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A busy daemon asks for processors that wake at once (fs/cpu_latency.h), for
-# as long as it is busy; not with -o power_save.
+# What a daemon of root's asks of the kernel: processors that wake at once
+# (fs/cpu_latency.h), for as long as it is busy, not with -o power_save; reading
+# far ahead.
 . "$(dirname "$0")/../lib/evfs.sh"
 shopt -s nullglob
 
@@ -46,7 +47,15 @@ power_save() {
 	stop A
 }
 
+read_ahead() {
+	start A
+	until_true "$WAIT_S" grep -qx 1024 \
+		"/sys/class/bdi/$(mountpoint -d "$m")/read_ahead_kb"
+	stop A
+}
+
 try latency/while_busy while_busy
 try latency/power_save power_save
+try latency/read_ahead read_ahead
 check_logs A
 finish

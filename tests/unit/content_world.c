@@ -2,6 +2,7 @@
 #include "tests/unit/content_world.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,6 +307,28 @@ static int check_rows(struct evfs_meta *meta, struct evfs_hashmap *uses,
 		evfs_hashmap_fini(&seen);
 		evfs_buf_fini(&buf);
 		faults += (int64_t)lacking != row.lacking;
+	}
+}
+
+void world_damage(struct world *world, const char *kind)
+{
+	char path[160];
+
+	for (int id = 1; id < 9; id++) {
+		uint8_t byte;
+		off_t at;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/%s/%012d", world->dir, kind,
+			 id);
+		fd = open(path, O_RDWR);
+		if (fd < 0)
+			continue;
+		at = lseek(fd, 0, SEEK_END) / 2;
+		ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+		byte ^= 1;
+		ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+		close(fd);
 	}
 }
 

@@ -41,6 +41,9 @@ void world_check(struct world *world, const evfs_hash *name, const void *data,
 struct evfs_content_stats world_stats(struct world *world);
 /* Until there is nothing more to do. */
 void world_reclaim(struct world *world);
+/* Flips a byte in the middle of every container file of that kind ("segments",
+ * "blobs"). */
+void world_damage(struct world *world, const char *kind);
 /* Chunk rows whose uses are not what C3 of content_priv.h says, and other
  * broken promises of the tables; 0 is right. */
 int world_faults(struct world *world);

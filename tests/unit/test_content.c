@@ -411,29 +411,6 @@ START_TEST(lies_are_refused)
 }
 END_TEST
 
-/* Flips a byte in the middle of every container file. */
-static void damage(struct world *world, const char *kind)
-{
-	char path[160];
-
-	for (int id = 1; id < 9; id++) {
-		uint8_t byte;
-		off_t at;
-		int fd;
-
-		snprintf(path, sizeof(path), "%s/%s/%012d", world->dir, kind,
-			 id);
-		fd = open(path, O_RDWR);
-		if (fd < 0)
-			continue;
-		at = lseek(fd, 0, SEEK_END) / 2;
-		ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
-		byte ^= 1;
-		ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
-		close(fd);
-	}
-}
-
 static void count_damaged(void *arg, const evfs_hash *chunk, const char *why)
 {
 	ck_assert(!evfs_hash_is_zero(chunk));
@@ -472,7 +449,7 @@ START_TEST(damage_is_found_and_mended)
 	world_put(&good, data, 30000, true);
 	world_put(&good, data, len, true);
 	ck_assert_int_eq(verify(&world), 0);
-	damage(&world, "segments");
+	world_damage(&world, "segments");
 	ck_assert_int_eq(verify(&world), 1);
 	ck_assert_uint_eq(world_stats(&world).corrupt, 1);
 	ck_assert_int_eq(world_faults(&world), 0);
@@ -505,7 +482,7 @@ START_TEST(damage_under_unchecked_reading)
 	world_open(&world, false);
 	name = world_put(&world, data, 30000, true);
 	world_sync(&world);
-	damage(&world, "segments");
+	world_damage(&world, "segments");
 	ck_assert_int_eq(evfs_content_read_chunk_unchecked(world.content, &name,
 							   &buf, NULL), 0);
 	ck_assert_uint_eq(buf.len, 30000);
@@ -533,7 +510,7 @@ START_TEST(damage_that_heals)
 
 	world_open(&world, false);
 	name = world_put(&world, data, 30000, true);
-	damage(&world, "segments");
+	world_damage(&world, "segments");
 	ck_assert_int_eq(evfs_content_read_chunk(world.content, &name, &buf,
 						 &world.err), EVFS_ECORRUPT);
 	ck_assert_uint_eq(buf.len, 0);
@@ -546,14 +523,14 @@ START_TEST(damage_that_heals)
 	world_ref(&world, &name, 30000, true);
 	world_unref(&world, &name);
 	ck_assert_int_eq(verify(&world), 1);
-	damage(&world, "segments"); /* back again */
+	world_damage(&world, "segments"); /* back again */
 	ck_assert_int_eq(verify(&world), 0);
 	ck_assert_uint_eq(world_stats(&world).corrupt, 0);
 	ck_assert_uint_eq(world_stats(&world).wanted, 0);
 	world_check(&world, &name, data, 30000);
 	ck_assert_int_eq(world_faults(&world), 0);
 	/* Writing it again mends it as well. */
-	damage(&world, "segments");
+	world_damage(&world, "segments");
 	ck_assert_int_eq(verify(&world), 1);
 	world_put(&world, data, 30000, false);
 	world_check(&world, &name, data, 30000);
