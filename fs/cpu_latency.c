@@ -7,14 +7,29 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 
 #define WINDOW_NS UINT64_C(1000000) /* over which requests are counted */
 #define BUSY 4                      /* of them in a window are worth it */
+#define LIGHT_US 2 /* C1, the lightest sleep of today's processors */
 
-void evfs_cpu_latency_init(struct evfs_cpu_latency *latency, const char *path)
+int32_t evfs_cpu_latency_worth(const char *driver_path)
+{
+	evfs_cleanup_fd int fd = open(driver_path, O_RDONLY | O_CLOEXEC);
+	char name[32];
+	ssize_t len = fd >= 0 ? read(fd, name, sizeof(name) - 1) : -1;
+
+	name[len > 0 ? len : 0] = '\0';
+	/* Its one sleep says that it takes 1 us, and leaves the machine. */
+	return strcmp(name, "haltpoll\n") == 0 ? 0 : LIGHT_US;
+}
+
+void evfs_cpu_latency_init(struct evfs_cpu_latency *latency, const char *path,
+			   int32_t us)
 {
 	memset(latency, 0, sizeof(*latency));
 	latency->path = path;
+	latency->us = us;
 	latency->fd = -1;
 	(void)pthread_mutex_init(&latency->lock, NULL);
 }
@@ -22,11 +37,10 @@ void evfs_cpu_latency_init(struct evfs_cpu_latency *latency, const char *path)
 /* Locked. The request stands as long as the file is open. */
 static void ask(struct evfs_cpu_latency *latency)
 {
-	const int32_t us = 0;
-
 	latency->fd = open(latency->path, O_WRONLY | O_CLOEXEC);
 	if (latency->fd >= 0 &&
-	    write(latency->fd, &us, sizeof(us)) == (ssize_t)sizeof(us))
+	    write(latency->fd, &latency->us, sizeof(latency->us)) ==
+		    (ssize_t)sizeof(latency->us))
 		return;
 	evfs_log(EVFS_LOG_DEBUG, "%s: %s; processors sleep as they like",
 		 latency->path, strerror(errno));

@@ -505,7 +505,8 @@ int evfs_loop_start(struct evfs_fs *fs, struct evfs_loop **ret,
 	loop->fd = fuse_session_fd(fs->se);
 	loop->jobs_end = &loop->jobs;
 	evfs_cpu_latency_init(&loop->latency,
-			      fs->power_save ? NULL : EVFS_CPU_LATENCY_PATH);
+			      fs->power_save ? NULL : EVFS_CPU_LATENCY_PATH,
+			      evfs_cpu_latency_worth(EVFS_CPU_LATENCY_DRIVER));
 	loop->may_poll = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	sys = loop_init(loop);
 	if (sys == 0) {

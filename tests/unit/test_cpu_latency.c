@@ -11,6 +11,7 @@
 #include "fs/cpu_latency.h"
 
 #define MS UINT64_C(1000000)
+#define ASKED_US 7
 
 static struct evfs_cpu_latency latency;
 static char path[64];
@@ -24,7 +25,7 @@ static void setup(void)
 	fd = mkstemp(path);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(close(fd), 0);
-	evfs_cpu_latency_init(&latency, path);
+	evfs_cpu_latency_init(&latency, path, ASKED_US);
 	now = 1000 * MS;
 }
 
@@ -57,7 +58,7 @@ START_TEST(few_requests_ask_for_nothing)
 }
 END_TEST
 
-START_TEST(many_requests_ask_once_for_no_latency)
+START_TEST(many_requests_ask_for_low_latency)
 {
 	unsigned char bytes[8];
 	int fd;
@@ -67,7 +68,7 @@ START_TEST(many_requests_ask_once_for_no_latency)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(read(fd, bytes, sizeof(bytes)), sizeof(int32_t));
-	ck_assert(memcmp(bytes, (int32_t[]){ 0 }, sizeof(int32_t)) == 0);
+	ck_assert(memcmp(bytes, (int32_t[]){ ASKED_US }, sizeof(int32_t)) == 0);
 	ck_assert_int_eq(close(fd), 0);
 }
 END_TEST
@@ -108,11 +109,33 @@ START_TEST(nothing_is_asked_where_nobody_wants_it)
 {
 	struct evfs_cpu_latency never;
 
-	evfs_cpu_latency_init(&never, NULL);
+	evfs_cpu_latency_init(&never, NULL, 0);
 	for (unsigned i = 1; i < 100; i++)
 		evfs_cpu_latency_request(&never, 1000 * MS + i * MS / 20);
 	ck_assert_int_eq(never.fd, -1);
 	evfs_cpu_latency_free(&never);
+}
+END_TEST
+
+/* The file at path is that of the driver here. */
+static int32_t worth_with(const char *driver)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, driver, strlen(driver)),
+			 (ssize_t)strlen(driver));
+	ck_assert_int_eq(close(fd), 0);
+	return evfs_cpu_latency_worth(path);
+}
+
+START_TEST(real_processors_may_sleep_lightly)
+{
+	ck_assert_int_eq(worth_with("haltpoll\n"), 0);
+	ck_assert_int_gt(worth_with("intel_idle\n"), 0);
+	ck_assert_int_gt(worth_with("none\n"), 0);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_gt(evfs_cpu_latency_worth(path), 0);
 }
 END_TEST
 
@@ -125,11 +148,12 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, few_requests_ask_for_nothing);
-	tcase_add_test(tcase, many_requests_ask_once_for_no_latency);
+	tcase_add_test(tcase, many_requests_ask_for_low_latency);
 	tcase_add_test(tcase, quiet_takes_it_back);
 	tcase_add_test(tcase, slower_requests_take_it_back);
 	tcase_add_test(tcase, who_may_not_ask_does_not_try_again);
 	tcase_add_test(tcase, nothing_is_asked_where_nobody_wants_it);
+	tcase_add_test(tcase, real_processors_may_sleep_lightly);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
