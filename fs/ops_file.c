@@ -18,7 +18,7 @@
 #include "fs/writer.h"
 
 #define SPLICE_MIN ((size_t)64 << 10) /* below, copying is cheaper */
-#define EXTENTS_MAX 16
+#define EXTENTS_MAX 33 /* of a read of 1 MiB in the shortest chunks */
 
 static bool may_write(const struct fuse_file_info *fi)
 {
