@@ -321,19 +321,27 @@ static int extent_at(struct evfs_content_reader *reader, uint64_t offset,
 
 /* ---- reading ---- */
 
-/* Whose turn it is to check entry i, which has a place: the caller's (true), or
- * it was done. Requests that follow each other meet in a chunk: one of them
- * checks it, and the other waits for that. */
-static bool take_check(struct evfs_content_reader *reader, size_t i,
-		       struct place *ret)
+/* Is entry i to be checked by the caller (1), or was it (0), where the caller
+ * has found it? Requests that follow each other meet in a chunk: one of them
+ * checks it, and the other waits for that. EVFS_ECORRUPT: another has found it
+ * damaged there, so that it is elsewhere now, or nowhere. */
+static int take_check(struct evfs_content_reader *reader, size_t i,
+		      struct evfs_container *container, uint64_t offset)
 {
+	struct place *place = &reader->places[i];
+	int r = 0;
+
 	pthread_mutex_lock(&reader->mutex);
-	while (reader->places[i].at_it)
+	while (place->at_it)
 		pthread_cond_wait(&reader->checked, &reader->mutex);
-	*ret = reader->places[i];
-	reader->places[i].at_it = ret->container && !ret->checked;
+	if (place->container != container || place->offset != offset)
+		r = EVFS_ECORRUPT;
+	else if (!place->checked)
+		r = 1;
+	if (r > 0)
+		place->at_it = true;
 	pthread_mutex_unlock(&reader->mutex);
-	return ret->container && !ret->checked;
+	return r;
 }
 
 static void end_check(struct evfs_content_reader *reader, size_t i, int result)
@@ -348,34 +356,30 @@ static void end_check(struct evfs_content_reader *reader, size_t i, int result)
 	pthread_mutex_unlock(&reader->mutex);
 }
 
-/* Entry i, unless that was done: against its hash. data: room for a chunk,
- * made where it is needed. */
+/* Entry i as it was found in that container, unless that was done: against its
+ * hash. data: room for a chunk, made where it is needed. */
 static int check_entry(struct evfs_content_reader *reader, size_t i,
+		       struct evfs_container *container, uint64_t offset,
 		       uint8_t **data, struct evfs_err *err)
 {
 	struct evfs_manifest_entry entry;
 	struct evfs_chunk_row row = { 0 };
-	struct place place;
-	int r;
+	int r = take_check(reader, i, container, offset);
 
-	if (!take_check(reader, i, &place)) {
-		/* It had a place when the extent was found: another reader
-		 * has found it damaged since. */
-		if (!place.container)
-			return evfs_err_set(err, EVFS_ECORRUPT,
-					    "content: a chunk was damaged");
+	if (r < 0)
+		return evfs_err_set(err, r, "content: a chunk was damaged");
+	if (r == 0)
 		return 0;
-	}
 	if (!*data)
 		*data = evfs_realloc_array(NULL, EVFS_CHUNK_MAX, 1);
 	if (*data) {
 		entry_at(reader, i, &entry);
 		row.hash = entry.chunk;
 		row.len = entry.len;
-		row.container = evfs_container_id(place.container);
-		row.offset = place.offset;
-		r = evfs_content_fetch(reader->content, &row, place.container,
-				       *data, err);
+		row.container = evfs_container_id(container);
+		row.offset = offset;
+		r = evfs_content_fetch(reader->content, &row, container, *data,
+				       err);
 		if (r == EVFS_ECORRUPT)
 			evfs_content_report_damage(reader->content, &row);
 	} else {
@@ -396,7 +400,9 @@ static int check_extent(struct evfs_content_reader *reader,
 
 	for (size_t i = extent->first;
 	     i < reader->n && reader->starts[i] < offset + extent->len; i++) {
-		int r = check_entry(reader, i, &data, rc == 0 ? err : NULL);
+		int r = check_entry(reader, i, extent->container,
+				    extent->offset + reader->starts[i] - offset,
+				    &data, rc == 0 ? err : NULL);
 
 		if (r < 0 && rc == 0)
 			rc = r;
