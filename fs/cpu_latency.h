@@ -2,8 +2,8 @@
 /* How deep processors may sleep while requests follow each other.
  *
  * A program that waits for an answer leaves its processor idle; to wake that
- * from its sleep takes longer than to serve most requests (here 12 us of 20,
- * in a virtual machine, where sleeping means to leave it). So while requests
+ * from its sleep may take longer than to serve most requests (12 us of 20 in a
+ * virtual machine, where sleeping means to leave it). So while requests
  * come fast, the daemon asks the kernel for processors that wake at once
  * (Documentation/power/pm_qos_interface.rst, "CPU latency QoS"), and takes that
  * back within milliseconds of the last. A real processor may still take its

@@ -161,9 +161,9 @@ class Bench:
             return measure
 
         def status(place):
-            # The first finds an index that does not know the unpacked files, and reads them all.
-            place.timed('git', '-C', 'source', 'status', '--short')
-            return warm('git', '-C', 'source', 'status', '--short')(place)
+            command = ('git', '-C', 'source', 'status', '--short')
+            place.timed(*command)  # finds an index that does not know the unpacked files, and reads them all
+            return warm(*command)(place)
         self.row('unpack 10,000 files', 1, 'runs', lambda p: p.timed('tar', '-xf', archive))
         self.row('find, warm', 1, 'runs', warm('find', 'source', '-type', 'f'))
         self.row('grep -r, warm', 1, 'runs', warm('grep', '-rc', 'not to be found', 'source'))
