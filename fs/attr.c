@@ -9,6 +9,7 @@
 #include "meta/facts.h"
 
 #define BLOCK_SIZE 4096
+#define BLOCKS_UNIT 512 /* of st_blocks, see stat(2) */
 
 static uint64_t mix(uint64_t x)
 {
@@ -58,8 +59,26 @@ static mode_t type_of(enum evfs_kind kind)
 	return S_IFREG;
 }
 
-static void fill(const struct evfs_attributes *attr, enum evfs_kind kind,
-		 struct stat *ret)
+static blkcnt_t blocks_of(uint64_t bytes)
+{
+	return (blkcnt_t)((bytes + BLOCKS_UNIT - 1) / BLOCKS_UNIT);
+}
+
+static void set_content(struct evfs_fs *fs, const evfs_hash *content,
+			uint64_t size, struct stat *ret)
+{
+	uint64_t holes = 0;
+
+	/* Unknown is not worth an error: then it is shown without holes. */
+	if (evfs_content_holes(fs->content, content, size, &holes, NULL) != 0 ||
+	    holes > size)
+		holes = 0;
+	ret->st_size = (off_t)size;
+	ret->st_blocks = blocks_of(size - holes);
+}
+
+static void fill(struct evfs_fs *fs, const struct evfs_attributes *attr,
+		 enum evfs_kind kind, struct stat *ret)
 {
 	*ret = (struct stat){
 		.st_mode = type_of(kind) | (attr->mode & 07777),
@@ -67,13 +86,12 @@ static void fill(const struct evfs_attributes *attr, enum evfs_kind kind,
 		.st_uid = attr->uid,
 		.st_gid = attr->gid,
 		.st_rdev = attr->rdev,
-		.st_size = (off_t)attr->size,
 		.st_blksize = BLOCK_SIZE,
-		.st_blocks = (blkcnt_t)((attr->size + 511) / 512),
 		.st_atim = { attr->atime_s, attr->atime_ns },
 		.st_mtim = { attr->mtime_s, attr->mtime_ns },
 		.st_ctim = { attr->ctime_s, attr->ctime_ns },
 	};
+	set_content(fs, &attr->content, attr->size, ret);
 	if (kind == EVFS_KIND_SYMLINK)
 		ret->st_mode = S_IFLNK | 0777;
 }
@@ -89,7 +107,7 @@ static void add_unsealed(struct evfs_fs *fs, const struct evfs_node *node,
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	if (file->dirty) {
 		ret->st_size = (off_t)file->size;
-		ret->st_blocks = (blkcnt_t)((file->size + 511) / 512);
+		ret->st_blocks = blocks_of(file->room);
 		ret->st_mtim.tv_sec = file->mtime_s;
 		ret->st_mtim.tv_nsec = file->mtime_ns;
 		if (file->mtime_s > ret->st_ctim.tv_sec)
@@ -124,7 +142,7 @@ int evfs_attr_entry(struct evfs_fs *fs, struct evfs_node *node,
 	rc = evfs_view_attr(fs->meta, entry, &attr, err);
 	if (rc != 0)
 		return rc;
-	fill(&attr, entry->kind, ret);
+	fill(fs, &attr, entry->kind, ret);
 	ret->st_ino = evfs_attr_entry_ino(entry);
 	if (entry->kind == EVFS_KIND_DIR &&
 	    evfs_ino_is_root(entry->dir.members[0]))
@@ -152,7 +170,7 @@ static int attr_dir(struct evfs_fs *fs, struct evfs_node *node,
 	rc = evfs_view_attr_of(fs->meta, face, NULL, &attr, err);
 	if (rc != 0)
 		return rc;
-	fill(&attr, EVFS_KIND_DIR, ret);
+	fill(fs, &attr, EVFS_KIND_DIR, ret);
 	ret->st_ino = evfs_attr_ino(face);
 	if (gone)
 		ret->st_nlink = 0;
@@ -174,8 +192,7 @@ static void show_remembered(struct evfs_fs *fs,
 	    evfs_object_find_version(object,
 				     handle->base[handle->n_base - 1]))
 		return;
-	ret->st_size = (off_t)handle->size;
-	ret->st_blocks = (blkcnt_t)((handle->size + 511) / 512);
+	set_content(fs, &handle->content, handle->size, ret);
 	ret->st_mtim.tv_sec = handle->mtime_s;
 	ret->st_mtim.tv_nsec = handle->mtime_ns;
 }
@@ -194,7 +211,7 @@ int evfs_attr_node(struct evfs_fs *fs, struct evfs_node *node,
 		rc = evfs_view_attr_of(fs->meta, node->key, NULL, &attr, err);
 		if (rc != 0)
 			return rc;
-		fill(&attr, node->kind, ret);
+		fill(fs, &attr, node->kind, ret);
 		ret->st_ino = evfs_attr_ino(node->key);
 		return 0;
 	}
@@ -204,7 +221,7 @@ int evfs_attr_node(struct evfs_fs *fs, struct evfs_node *node,
 	rc = evfs_view_attr_of(fs->meta, handle->ino, dot, &attr, err);
 	if (rc != 0)
 		return rc;
-	fill(&attr, EVFS_KIND_FILE, ret);
+	fill(fs, &attr, EVFS_KIND_FILE, ret);
 	ret->st_ino = !handle->sibling ? evfs_attr_ino(handle->ino) :
 		      number_of(dot ? *dot : handle->ino, 1);
 	if (handle->orphan)

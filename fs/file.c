@@ -32,7 +32,7 @@ void evfs_file_mark_dirty(struct evfs_fs *fs, struct evfs_node *node,
 	if (!was) {
 		file->dirty = true;
 		file->dirty_ns = evfs_fs_mono_ns(fs);
-		file->size = size;
+		file->size = file->room = size;
 		file->closed_ns = 0;
 		file->mtime_s = (int64_t)(now / 1000000000);
 		file->mtime_ns = (uint32_t)(now % 1000000000);
@@ -82,8 +82,11 @@ bool evfs_file_is_dirty(struct evfs_fs *fs, struct evfs_node *node)
 
 static void publish(struct evfs_fs *fs, struct evfs_file *file)
 {
+	uint64_t room = evfs_work_room(file->work);
+
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	file->size = evfs_work_size(file->work);
+	file->room = room;
 	file->closed_ns = 0;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
@@ -170,11 +173,15 @@ int evfs_file_reader(struct evfs_fs *fs, fuse_req_t req,
 	struct evfs_file *file = node->file;
 	struct evfs_shown shown = { 0 };
 	evfs_dot base = { 0 };
+	uint64_t holes = 0;
 	size_t n_base;
 	int rc;
 
 	evfs_meta_lock(fs->meta);
 	rc = evfs_tree_shown(fs->meta, &file->handle, &shown, err);
+	if (rc == 0)
+		rc = evfs_content_holes(fs->content, &shown.content,
+					shown.size, &holes, err);
 	n_base = file->handle.n_base;
 	if (n_base > 0)
 		base = file->handle.base[0];
@@ -188,6 +195,7 @@ int evfs_file_reader(struct evfs_fs *fs, fuse_req_t req,
 	*ret = evfs_reader_new(reader, &shown.content, shown.size);
 	if (!*ret)
 		return evfs_err_set(err, EVFS_ENOMEM, "reader: no memory");
+	(*ret)->holes = holes;
 	keep_reader(node, *ret, n_base, &base, fs);
 	return 0;
 }

@@ -61,6 +61,7 @@ struct evfs_file {
 	uint64_t flushed_ns;        /* monotonic: when the kernel last gave up
 	                             * what it had cached, or the open */
 	uint64_t size;              /* while dirty: what stat shows */
+	uint64_t room;              /* the same: bytes that it takes up */
 	int64_t mtime_s;            /* the same */
 	uint32_t mtime_ns;
 	bool timed;                 /* that time is in a version: a new one

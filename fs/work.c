@@ -255,6 +255,19 @@ uint64_t evfs_work_size(const struct evfs_work *work)
 	return work->size;
 }
 
+uint64_t evfs_work_room(const struct evfs_work *work)
+{
+	struct stat st;
+	uint64_t room;
+
+	if (work->fd < 0 || fstat(work->fd, &st) != 0)
+		return work->size;
+	room = (uint64_t)st.st_blocks * 512;
+	if (work->base && work->base_limit > work->base->holes)
+		room += work->base_limit - work->base->holes;
+	return room < work->size ? room : work->size;
+}
+
 uint64_t evfs_work_own_bytes(const struct evfs_work *work)
 {
 	struct evfs_range range = { 0, 0 };

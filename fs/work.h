@@ -74,6 +74,9 @@ int evfs_work_new(struct evfs_workplace *place,
 void evfs_work_free(struct evfs_work *work);
 
 uint64_t evfs_work_size(const struct evfs_work *work);
+/* Bytes that the file takes up: what is on disk of the overlay, and the base
+ * without its holes; not more than its size. */
+uint64_t evfs_work_room(const struct evfs_work *work);
 /* Bytes on disk or in memory that are its own. */
 uint64_t evfs_work_own_bytes(const struct evfs_work *work);
 
@@ -128,6 +131,7 @@ struct evfs_reader {
 	struct evfs_content_reader *reader; /* owned */
 	evfs_hash content;                  /* what it reads */
 	uint64_t size;
+	uint64_t holes; /* bytes of it that are known to be in holes */
 	atomic_uint refs;
 };
 

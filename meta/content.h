@@ -173,6 +173,13 @@ int evfs_content_extent(struct evfs_content_reader *reader, uint64_t offset,
 uint64_t evfs_content_seek(struct evfs_content_reader *reader, uint64_t offset,
 			   bool hole);
 
+/* Bytes of a content that are in holes, which take no room on disk; 0 also
+ * where that is not known: it is not here yet, or came before holes were
+ * counted. Meta locked. */
+int evfs_content_holes(struct evfs_content *content, const evfs_hash *name,
+		       uint64_t size, uint64_t *ret, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* ---- content from elsewhere (replication) ---- */
 
 /* Is it whole here? Meta locked. */

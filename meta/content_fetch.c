@@ -79,7 +79,9 @@ static int put_manifest(struct evfs_content *content, const evfs_hash *name,
 		evfs_hashmap_fini(&seen);
 		if (r == 0)
 			r = evfs_db_manifest_set(content->meta, row.id, data,
-						 len, err);
+						 len,
+						 evfs_manifest_holes(manifest),
+						 err);
 		if (r < 0)
 			return r;
 	}

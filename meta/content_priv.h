@@ -51,6 +51,8 @@ void evfs_hashmap_fini(struct evfs_hashmap *map);
 /* The chunk of EVFS_CHUNK_MAX zero bytes. It is never stored. */
 const evfs_hash *evfs_content_zero_chunk(void);
 bool evfs_content_is_zero_chunk(const evfs_hash *chunk);
+/* Bytes in zero chunks. */
+uint64_t evfs_manifest_holes(const struct evfs_manifest *manifest);
 void evfs_manifest_entry_read(const uint8_t *at,
 			      struct evfs_manifest_entry *ret);
 /* Appends, joining runs of the zero chunk. */
@@ -205,8 +207,13 @@ int evfs_db_content_with_chunk(struct evfs_meta *meta, const evfs_hash *chunk,
 int evfs_db_manifest_get(struct evfs_meta *meta, int64_t id,
 			 struct evfs_buf *ret, struct evfs_err *err)
 	EVFS_MUST_USE;
+/* holes: the bytes of its zero chunks. */
 int evfs_db_manifest_set(struct evfs_meta *meta, int64_t id, const void *data,
-			 size_t len, struct evfs_err *err) EVFS_MUST_USE;
+			 size_t len, uint64_t holes, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* *ret 0: it has none, or it is not known here. */
+int evfs_db_content_holes(struct evfs_meta *meta, const evfs_hash *name,
+			  uint64_t *ret, struct evfs_err *err) EVFS_MUST_USE;
 int evfs_db_content_wanted(struct evfs_meta *meta, uint64_t after,
 			   struct evfs_content_row *ret, struct evfs_err *err)
 	EVFS_MUST_USE;

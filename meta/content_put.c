@@ -335,7 +335,7 @@ static int store_manifest(struct evfs_content *content,
 	if (evfs_manifest_encode(&put->manifest, &buf) < 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "content: no memory");
 	r = evfs_db_manifest_set(content->meta, row->id, buf.data, buf.len,
-				 err);
+				 evfs_manifest_holes(&put->manifest), err);
 	evfs_buf_fini(&buf);
 	return r;
 }

@@ -13,6 +13,19 @@ bool evfs_content_row_whole(const struct evfs_content_row *row)
 	return row->shape == EVFS_SHAPE_MANIFEST && row->lacking == 0;
 }
 
+int evfs_content_holes(struct evfs_content *content, const evfs_hash *name,
+		       uint64_t size, uint64_t *ret, struct evfs_err *err)
+{
+	*ret = 0;
+	if (size < EVFS_CHUNK_MAX) /* too short for a chunk of zeros */
+		return 0;
+	if (size == EVFS_CHUNK_MAX && evfs_content_is_zero_chunk(name)) {
+		*ret = size;
+		return 0;
+	}
+	return evfs_db_content_holes(content->meta, name, ret, err);
+}
+
 int evfs_content_row_changed(struct evfs_content *content,
 			     const struct evfs_content_row *before,
 			     struct evfs_content_row *row,

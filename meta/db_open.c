@@ -168,6 +168,8 @@ static int open_checked(struct evfs_meta *meta, const char *file,
 		rc = store->read_only ?
 			     evfs_db_exec(meta->db, "BEGIN", err) :
 			     open_wal_mode(meta->db, err);
+	if (rc == 0 && !store->read_only)
+		rc = evfs_schema_complete(meta->db, err);
 	if (rc == 0)
 		rc = evfs_store_load_identity(meta, err);
 	if (rc == 0)

@@ -123,6 +123,11 @@ static int schema_identity(struct evfs_db *db,
 	return evfs_db_run(db, stmt, err);
 }
 
+int evfs_schema_complete(struct evfs_db *db, struct evfs_err *err)
+{
+	return evfs_db_exec(db, evfs_content_schema_later, err);
+}
+
 int evfs_schema_create(struct evfs_db *db, const struct evfs_meta_new *what,
 		       uint64_t wall_ns, struct evfs_err *err)
 {
@@ -140,6 +145,8 @@ int evfs_schema_create(struct evfs_db *db, const struct evfs_meta_new *what,
 		rc = evfs_db_exec(db, schema_tables, err);
 	if (rc == 0)
 		rc = evfs_db_exec(db, evfs_content_schema, err);
+	if (rc == 0)
+		rc = evfs_schema_complete(db, err);
 	if (rc == 0)
 		rc = schema_identity(db, what, wall_ns, err);
 	if (rc == 0)

@@ -36,6 +36,10 @@ int evfs_schema_create(struct evfs_db *db, const struct evfs_meta_new *what,
 int evfs_schema_check(struct evfs_db *db, bool thorough, struct evfs_err *err)
 	EVFS_MUST_USE;
 
+/* Adds what came to the schema without a new version of it. */
+int evfs_schema_complete(struct evfs_db *db, struct evfs_err *err)
+	EVFS_MUST_USE;
+
 /* Rows of the state table. get: *ret_found false leaves *ret alone. */
 int evfs_state_get(struct evfs_db *db, const char *key, uint64_t *ret,
 		   bool *ret_found, struct evfs_err *err) EVFS_MUST_USE;

@@ -34,6 +34,20 @@ bool evfs_content_is_zero_chunk(const evfs_hash *chunk)
 	return evfs_hash_equal(chunk, evfs_content_zero_chunk());
 }
 
+uint64_t evfs_manifest_holes(const struct evfs_manifest *manifest)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < manifest->n; i++) {
+		const struct evfs_manifest_entry *entry =
+			&manifest->entries[i];
+
+		if (evfs_content_is_zero_chunk(&entry->chunk))
+			bytes += (uint64_t)entry->len * entry->repeat;
+	}
+	return bytes;
+}
+
 void evfs_manifest_fini(struct evfs_manifest *manifest)
 {
 	evfs_free(manifest->entries);

@@ -119,7 +119,8 @@ struct evfs_attributes {
 	uint64_t nlink; /* live links; of a directory 2 and the subdirectories
 	                 * (without lost+found), or 1: not counted */
 	uint32_t rdev;
-	uint64_t size;  /* files, symlinks */
+	uint64_t size;     /* files, symlinks */
+	evfs_hash content; /* of a file's version, or of no bytes */
 };
 
 /* Attributes of an entry. mtime: of the version or of the times register,

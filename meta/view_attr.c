@@ -45,10 +45,12 @@ static void owner_and_size(const struct evfs_object *object,
 	}
 	ret->mode = mode_of(object, version);
 	ret->rdev = object->rdev;
-	if (version != NULL)
+	if (version != NULL) {
 		ret->size = version->size;
-	else if (object->kind == EVFS_KIND_SYMLINK)
+		ret->content = version->content;
+	} else if (object->kind == EVFS_KIND_SYMLINK) {
 		ret->size = object->target_len;
+	}
 }
 
 /* The time that a file's content has by itself: of its version, or, where it

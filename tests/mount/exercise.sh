@@ -70,6 +70,42 @@ locks() {
 	diff "$WORLD/wanted" "$WORLD/got" || fail "differs from the disk's file system"
 }
 
+blocks() { # FILE: KiB on the disk, of a file of any name
+	echo $(($(stat -c %b "$1") / 2))
+}
+
+at_most() { # WHAT KIB FILE
+	[ "$(blocks "$3")" -le "$2" ] || fail "$1: $(blocks "$3") KiB"
+}
+
+sparse() { # open and dirty, sealed, copied, on the other replica
+	local f=$m/sparse
+	truncate -s 1G "$f"
+	at_most "a file of one hole" 0 "$f"
+	dd if=/dev/urandom of="$f" bs=64K seek=8000 count=1 conv=notrunc status=none
+	exec 3<>"$f"
+	printf x >&3
+	at_most "open" 2048 "$f"
+	exec 3>&-
+	sync "$f"
+	[ "$(blocks "$f")" -ge 64 ] || fail "its data: $(blocks "$f") KiB"
+	at_most "sealed" 2048 "$f"
+	cp "$f" "$f.copy"
+	at_most "copied" 2048 "$f.copy"
+	sync "$f.copy"
+	cmp "$f" "$f.copy" || fail "the copy differs"
+	rm -f "$f.copy"
+	dd if=/dev/urandom of="$f.full" bs=1M count=4 status=none
+	sync "$f.full"
+	[ "$(blocks "$f.full")" -ge 4096 ] || fail "a full file: $(blocks "$f.full") KiB"
+	synced A B
+	at_most "on the other replica" 2048 "$(mnt B)/sparse"
+	cmp "$f" "$(mnt B)/sparse" || fail "the other replica differs"
+	again
+	at_most "after a new mount" 2048 "$f"
+	rm -f "$f" "$f.full"
+}
+
 streams() {
 	local i
 	mkdir "$m/streams"
@@ -104,7 +140,7 @@ stress() {
 }
 
 say "seed $SEED"
-for t in compare data locks streams stress; do
+for t in compare data locks sparse streams stress; do
 	try "exercise/$t" "$t"
 done
 finish

@@ -147,6 +147,18 @@ START_TEST(repeats_within_a_content)
 }
 END_TEST
 
+static uint64_t holes(struct world *world, const evfs_hash *name,
+		      uint64_t size)
+{
+	uint64_t bytes = 1;
+
+	evfs_meta_lock(world->meta);
+	ck_assert_int_eq(evfs_content_holes(world->content, name, size, &bytes,
+					    &world->err), 0);
+	evfs_meta_unlock(world->meta);
+	return bytes;
+}
+
 START_TEST(holes_cost_nothing)
 {
 	size_t len = 16 * MIB + 999;
@@ -173,13 +185,17 @@ START_TEST(holes_cost_nothing)
 	ck_assert_uint_eq(evfs_content_seek(reader, 16 * MIB, true), len);
 	ck_assert_uint_eq(evfs_content_seek(reader, len, false), len);
 	evfs_content_close(reader);
+	ck_assert_uint_eq(holes(&world, &name, len),
+			  16 * MIB - EVFS_CHUNK_MAX);
 	/* All zero: of one chunk, and of several. */
 	memset(data, 0, len);
 	one = world_put(&world, data, EVFS_CHUNK_MAX, true);
 	ck_assert(evfs_content_is_zero_chunk(&one));
 	world_check(&world, &one, data, EVFS_CHUNK_MAX);
+	ck_assert_uint_eq(holes(&world, &one, EVFS_CHUNK_MAX), EVFS_CHUNK_MAX);
 	name = world_put(&world, data, 8 * MIB, true);
 	world_check(&world, &name, data, 8 * MIB);
+	ck_assert_uint_eq(holes(&world, &name, 8 * MIB), 8 * MIB);
 	ck_assert_int_eq(world_faults(&world), 0);
 	ck_assert_uint_eq(world_stats(&world).objects, 3);
 	world_unref(&world, &one);
@@ -306,6 +322,30 @@ static void transfer(struct world *from, struct world *to,
 	}
 	ck_abort_msg("no end");
 }
+
+START_TEST(holes_are_known_elsewhere)
+{
+	size_t len = 6 * MIB;
+	uint8_t *data = calloc(1, len);
+	struct world from, to;
+	evfs_hash name;
+
+	world_open(&from, _i);
+	world_open(&to, _i);
+	memcpy(data + 4 * MIB, "data", 4);
+	name = world_put(&from, data, len, true);
+	world_ref(&to, &name, len, true);
+	ck_assert_uint_eq(holes(&to, &name, len), 0); /* not yet */
+	transfer(&from, &to, &name, len);
+	ck_assert_uint_eq(holes(&to, &name, len), len - EVFS_CHUNK_MAX);
+	world_unref(&to, &name);
+	world_reclaim(&to);
+	ck_assert_uint_eq(holes(&to, &name, len), 0);
+	free(data);
+	world_close(&from);
+	world_close(&to);
+}
+END_TEST
 
 static void count_arrived(void *ctx)
 {
@@ -683,6 +723,7 @@ int main(void)
 	tcase_add_loop_test(tcase, equal_bytes_are_kept_once, 0, 2);
 	tcase_add_loop_test(tcase, repeats_within_a_content, 0, 2);
 	tcase_add_loop_test(tcase, holes_cost_nothing, 0, 2);
+	tcase_add_loop_test(tcase, holes_are_known_elsewhere, 0, 2);
 	tcase_add_loop_test(tcase, wanted_is_a_queue, 0, 2);
 	tcase_add_loop_test(tcase, content_is_transferred, 0, 2);
 	tcase_add_test(tcase, lies_are_refused);

@@ -219,6 +219,16 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* A table that came later is added. */
+START_TEST(older_store)
+{
+	evfs_meta_close(store_create(store, 0));
+	sql(store, "DROP TABLE content_holes");
+	evfs_meta_close(store_open(store));
+	sql(store, "INSERT INTO content_holes VALUES(7, 524288)");
+}
+END_TEST
+
 START_TEST(damaged_page)
 {
 	char *file = store_path(store, "meta.db");
@@ -481,6 +491,7 @@ int main(void)
 	tcase_add_test(tcase, open_survives_no_memory);
 	tcase_add_test(tcase, lock);
 	tcase_add_test(tcase, refusals);
+	tcase_add_test(tcase, older_store);
 	tcase_add_test(tcase, damaged_page);
 	tcase_add_test(tcase, copied);
 	tcase_add_test(tcase, written_over);
