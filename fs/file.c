@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "fs/attr.h"
+#include "meta/works.h"
 
 /* What is sent is checked before it is taken in: damaged a third time means a
  * disk that does not keep what is written. */
@@ -80,10 +81,28 @@ bool evfs_file_is_dirty(struct evfs_fs *fs, struct evfs_node *node)
 	return dirty;
 }
 
+/* A working copy that would be found after a crash: if the file is removed, it
+ * must not come back by that. */
+static void note_copy(struct evfs_fs *fs, struct evfs_file *file)
+{
+	uint64_t number = evfs_work_number(file->work);
+
+	if (number == file->noted)
+		return;
+	evfs_meta_lock(fs->meta);
+	file->handle.work = file->noted = number;
+	/* What cannot be noted may come back: no reason to fail here. */
+	if (file->handle.orphan && number != 0)
+		(void)!evfs_work_done_note(fs->meta, number, NULL);
+	evfs_meta_unlock(fs->meta);
+}
+
+/* `writer` held: what others see of the working copy. */
 static void publish(struct evfs_fs *fs, struct evfs_file *file)
 {
 	uint64_t room = evfs_work_room(file->work);
 
+	note_copy(fs, file);
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	file->size = evfs_work_size(file->work);
 	file->room = room;

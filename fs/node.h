@@ -53,6 +53,7 @@ struct evfs_file {
 	                             * put away */
 	bool logged;                /* a seal failed, and that stands in the
 	                             * log; under writer */
+	uint64_t noted;             /* the same as handle.work; under writer */
 	/* "pub": under the fs's dirty_lock. */
 	int error;                  /* of a seal that failed, EVFS_E...: for
 	                             * fsync and close */

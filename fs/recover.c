@@ -8,22 +8,49 @@
 #include "base/mem.h"
 #include "fs/fs_priv.h"
 #include "meta/facts.h"
+#include "meta/works.h"
 
 struct recovery {
 	struct evfs_fs *fs;
 	unsigned sealed, empty, left; /* counts for the log */
+	unsigned done;                /* copies that were of no more use */
 	evfs_ino *items;              /* owned: files without a version */
 	size_t n, cap;
 };
 
-/* Seals content as a version of what ident says. No lock held. */
-static int seal_as(struct recovery *recovery,
+/* Meta locked. The link it was opened by; where that is gone, another that is
+ * there, as the handle had it in the end. */
+static int find_link(struct evfs_fs *fs, const struct evfs_work_ident *ident,
+		     evfs_stamp *ret, struct evfs_err *err)
+{
+	const struct evfs_object *object;
+	const struct evfs_link *link;
+	int rc = evfs_facts_get(fs->facts, ident->ino, &object, err);
+
+	*ret = ident->link;
+	if (rc != 0 || !object)
+		return rc;
+	link = evfs_object_find_link(object, &ident->link);
+	if (link && link->alive.n > 0)
+		return 0;
+	for (size_t i = 0; i < object->n_links; i++) {
+		if (object->links[i].alive.n == 0)
+			continue;
+		*ret = object->links[i].id;
+		return 0;
+	}
+	return 0;
+}
+
+/* Seals content as a version of what ident says, and the copy of that number is
+ * of no more use. No lock held. */
+static int seal_as(struct recovery *recovery, uint64_t number,
 		   const struct evfs_work_ident *ident,
 		   struct evfs_content_put *put,
 		   const struct evfs_content_ref *ref, struct evfs_err *err)
 {
 	struct evfs_fs *fs = recovery->fs;
-	struct evfs_handle handle = { .ino = ident->ino, .link = ident->link };
+	struct evfs_handle handle = { .ino = ident->ino };
 	int rc = 0;
 
 	handle.base = evfs_memdup(ident->base,
@@ -38,7 +65,11 @@ static int seal_as(struct recovery *recovery,
 	if (put)
 		rc = evfs_content_commit(fs->content, put, err);
 	if (rc == 0)
+		rc = find_link(fs, ident, &handle.link, err);
+	if (rc == 0)
 		rc = evfs_tree_seal(fs->meta, &handle, ref, err);
+	if (rc == 0)
+		rc = evfs_work_done_note(fs->meta, number, err);
 	evfs_meta_unlock(fs->meta);
 	evfs_free(handle.base);
 	return rc;
@@ -60,7 +91,8 @@ static int copy_cb(void *arg, const struct evfs_work_ident *ident,
 	}
 	rc = evfs_work_put(work, &put, &ref.content, &ref.size, &err);
 	if (rc == 0)
-		rc = seal_as(recovery, ident, put, &ref, &err);
+		rc = seal_as(recovery, evfs_work_number(work), ident, put,
+			     &ref, &err);
 	if (rc == EVFS_ENOTFOUND) /* its creation was never durable */
 		rc = 0;
 	else if (rc == 0)
@@ -124,12 +156,44 @@ static int seal_empty(struct recovery *recovery, struct evfs_err *err)
 	return rc;
 }
 
+static void discard_cb(void *arg, uint64_t number)
+{
+	struct recovery *recovery = arg;
+
+	evfs_work_discard(&recovery->fs->place, number);
+	recovery->done++;
+}
+
+/* Copies that are sealed, or whose file was removed. The numbers are given
+ * again from now on, so nobody may hold them for done after this. */
+static int discard_done(struct recovery *recovery, struct evfs_err *err)
+{
+	struct evfs_fs *fs = recovery->fs;
+	int rc;
+
+	evfs_meta_lock(fs->meta);
+	rc = evfs_work_done_each(fs->meta, discard_cb, recovery, err);
+	evfs_meta_unlock(fs->meta);
+	if (rc != 0 || recovery->done == 0)
+		return rc;
+	rc = evfs_workplace_sync(&fs->place, err);
+	if (rc != 0)
+		return rc;
+	evfs_meta_lock(fs->meta);
+	rc = evfs_work_done_clear(fs->meta, err);
+	evfs_meta_unlock(fs->meta);
+	return rc == 0 ? evfs_meta_sync(fs->meta, err) : rc;
+}
+
 int evfs_recover(struct evfs_fs *fs, struct evfs_err *err)
 {
 	struct recovery recovery = { .fs = fs };
 	int rc;
 
-	rc = evfs_work_recover(&fs->place, copy_cb, &recovery, err);
+	rc = discard_done(&recovery, err);
+	if (rc == 0)
+		rc = evfs_work_recover(&fs->place, copy_cb, &recovery,
+				       err);
 	if (rc == 0)
 		rc = seal_empty(&recovery, err);
 	if (rc == EVFS_ENOSPACE) /* they stay as they are until there is room */

@@ -17,6 +17,7 @@
 #include "fs/writer.h"
 #include "meta/config.h"
 #include "meta/facts.h"
+#include "meta/works.h"
 
 /* What one seal needs. */
 struct seal {
@@ -96,11 +97,28 @@ static int seal_times(struct seal *seal, struct evfs_err *err)
 }
 
 /* Meta locked (content). */
-static int commit_version(struct seal *seal, struct evfs_err *err)
+static int put_version(struct seal *seal, struct evfs_err *err)
 {
 	struct evfs_fs *fs = seal->fs;
 	struct evfs_file *file = seal->node->file;
 	bool was_sibling = file->handle.sibling;
+	int rc;
+
+	if (file->handle.n_base > 0 && is_unchanged(seal))
+		return seal_times(seal, err);
+	rc = evfs_tree_seal(fs->meta, &file->handle, &seal->ref, err);
+	if (rc != 0)
+		return rc;
+	evfs_node_rekey(fs, seal->node);
+	evfs_ripple_sealed(fs, &file->handle, was_sibling);
+	return 0;
+}
+
+/* Meta locked (content). */
+static int commit_version(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_fs *fs = seal->fs;
+	struct evfs_file *file = seal->node->file;
 	int rc = 0;
 
 	if (seal->put)
@@ -119,14 +137,12 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	seal->ref.keeps_set_id = true;
 	file->timed = true;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
-	if (file->handle.n_base > 0 && is_unchanged(seal))
-		return seal_times(seal, err);
-	rc = evfs_tree_seal(fs->meta, &file->handle, &seal->ref, err);
-	if (rc != 0)
-		return rc;
-	evfs_node_rekey(fs, seal->node);
-	evfs_ripple_sealed(fs, &file->handle, was_sibling);
-	return 0;
+	rc = put_version(seal, err);
+	if (rc == 0 && file->noted != 0)
+		rc = evfs_work_done_note(fs->meta, file->noted, err);
+	if (rc == 0)
+		file->handle.work = file->noted = 0;
+	return rc;
 }
 
 /* `writer` of the node held, if there is a node. */

@@ -86,6 +86,11 @@ void evfs_workplace_fini(struct evfs_workplace *place)
 	evfs_free(evfs_steal(place->dir));
 }
 
+int evfs_workplace_sync(struct evfs_workplace *place, struct evfs_err *err)
+{
+	return evfs_io_sync_dir(place->dir, err);
+}
+
 int evfs_workplace_reserve(struct evfs_workplace *place, uint64_t bytes,
 			   struct evfs_err *err)
 {
@@ -253,6 +258,11 @@ void evfs_work_free(struct evfs_work *work)
 uint64_t evfs_work_size(const struct evfs_work *work)
 {
 	return work->size;
+}
+
+uint64_t evfs_work_number(const struct evfs_work *work)
+{
+	return work->fd < 0 ? 0 : work->number;
 }
 
 uint64_t evfs_work_room(const struct evfs_work *work)

@@ -74,6 +74,9 @@ int evfs_work_new(struct evfs_workplace *place,
 void evfs_work_free(struct evfs_work *work);
 
 uint64_t evfs_work_size(const struct evfs_work *work);
+/* Of its files in the place; 0: it is in memory. A new one after some
+ * failures. */
+uint64_t evfs_work_number(const struct evfs_work *work);
 /* Bytes that the file takes up: what is on disk of the overlay, and the base
  * without its holes; not more than its size. */
 uint64_t evfs_work_room(const struct evfs_work *work);
@@ -109,6 +112,12 @@ uint64_t evfs_work_seek(struct evfs_work *work, uint64_t offset, bool hole);
 int evfs_work_put(struct evfs_work *work, struct evfs_content_put **ret_put,
 		  evfs_hash *ret_name, uint64_t *ret_size,
 		  struct evfs_err *err) EVFS_MUST_USE;
+
+/* Removes the files of that number, if they are there. */
+void evfs_work_discard(struct evfs_workplace *place, uint64_t number);
+/* What was removed stays removed. */
+int evfs_workplace_sync(struct evfs_workplace *place, struct evfs_err *err)
+	EVFS_MUST_USE;
 
 /* After a crash: puts each working copy that was on disk together again and
  * hands it over, with what it is of and the time it was last written; each

@@ -275,7 +275,7 @@ void evfs_work_leave(struct evfs_work *work)
 	evfs_work_free(work);
 }
 
-static void remove_files(struct evfs_workplace *place, uint64_t number)
+void evfs_work_discard(struct evfs_workplace *place, uint64_t number)
 {
 	evfs_cleanup_free char *path = evfs_work_path(place, number, "");
 	evfs_cleanup_free char *log = evfs_work_path(place, number, ".log");
@@ -315,7 +315,7 @@ static int recover_one(struct evfs_workplace *place, uint64_t number,
 		rc = attach_overlay(work, &time, err);
 	if (rc == EVFS_ECORRUPT || rc == EVFS_ENOTFOUND) {
 		/* Nothing was written yet, or the store has the file. */
-		remove_files(place, number);
+		evfs_work_discard(place, number);
 		evfs_work_leave(work);
 		return 0;
 	}
@@ -381,7 +381,7 @@ static int sweep_overlays(struct evfs_workplace *place, struct evfs_err *err)
 			continue;
 		log = evfs_work_path(place, number, ".log");
 		if (log && access(log, F_OK) != 0 && errno == ENOENT)
-			remove_files(place, number);
+			evfs_work_discard(place, number);
 	}
 	(void)closedir(dir);
 	return 0;

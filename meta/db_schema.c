@@ -125,7 +125,9 @@ static int schema_identity(struct evfs_db *db,
 
 int evfs_schema_complete(struct evfs_db *db, struct evfs_err *err)
 {
-	return evfs_db_exec(db, evfs_content_schema_later, err);
+	int rc = evfs_db_exec(db, evfs_content_schema_later, err);
+
+	return rc == 0 ? evfs_db_exec(db, evfs_works_schema, err) : rc;
 }
 
 int evfs_schema_create(struct evfs_db *db, const struct evfs_meta_new *what,

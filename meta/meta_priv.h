@@ -45,6 +45,7 @@ void evfs_content_free(struct evfs_meta *meta);
  */
 extern const char evfs_content_schema[];
 extern const char evfs_content_schema_later[]; /* may be there already */
+extern const char evfs_works_schema[];         /* may be there already */
 /* After a rollback or simulated crash: forget what was cached of the tables. */
 void evfs_content_reset(struct evfs_meta *meta);
 

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "meta/index.h"
 #include "meta/meta_priv.h"
+#include "meta/works.h"
 
 /* From this estimate on a new state is refused, well before its encoding
  * reaches EVFS_OBJECT_BYTES_MAX, which peers refuse. */
@@ -249,6 +250,22 @@ static int put_unsealed(struct evfs_tx *tx, bool on)
 	return 0;
 }
 
+/* Working copies of what is removed now. */
+static int note_works(struct evfs_tx *tx)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < tx->n_undo; i++) {
+		const struct evfs_tx_undo *undo = &tx->undo[i];
+
+		if (undo->handle->work != 0 && undo->handle->orphan &&
+		    !undo->old.orphan)
+			rc = evfs_work_done_note(tx->meta, undo->handle->work,
+						 tx->err);
+	}
+	return rc;
+}
+
 static int commit(struct evfs_tx *tx)
 {
 	int rc;
@@ -266,6 +283,8 @@ static int commit(struct evfs_tx *tx)
 		rc = put_edits(tx);
 	if (rc == 0)
 		rc = put_unsealed(tx, false);
+	if (rc == 0)
+		rc = note_works(tx);
 	return evfs_index_end(tx->meta, rc, tx->err);
 }
 

@@ -45,6 +45,9 @@ struct evfs_handle {
 	bool orphan;           /* removed on this replica: writes go nowhere */
 	bool loose;            /* O_TMPFILE: has no object yet (ino NONE) */
 	bool registered;       /* tree.c: in the table of handles */
+	uint64_t work;         /* fs: number of its working copy on the disk,
+	                        * 0 = none; noted (meta/works.h) in the
+	                        * transaction that makes it an orphan */
 	evfs_ino parent;       /* where it was opened, for a sibling that */
 	char name[EVFS_NAME_MAX + 1]; /* must become a file of its own */
 	size_t name_len;

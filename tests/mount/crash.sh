@@ -102,6 +102,50 @@ crash_without_sync() {
 	same_dumps A B
 }
 
+# What was removed while it was written stays removed, and of two names the one
+# that is left has what was written through the other.
+crash_after_removal() {
+	local m=$(mnt A) pid
+	python3 - "$m" "$WORLD/written" <<-'PY' &
+	import os, signal, sys
+	top, written = sys.argv[1:]
+	data = os.urandom(3 << 20)
+	fds = []
+	for name in ('gone', 'sealed', 'first', 'replaced'):
+	    fd = os.open(f'{top}/{name}', os.O_WRONLY | os.O_CREAT, 0o644)
+	    os.write(fd, b'begin')
+	    os.fsync(fd)
+	    fds.append(fd)
+	os.link(f'{top}/first', f'{top}/second')
+	os.unlink(f'{top}/sealed')
+	for fd in fds:
+	    os.write(fd, data)
+	os.sync()
+	open(f'{top}/new', 'w').close()
+	os.unlink(f'{top}/gone')
+	os.unlink(f'{top}/first')
+	os.rename(f'{top}/new', f'{top}/replaced')
+	os.fsync(os.open(top, os.O_RDONLY))
+	with open(written + '.part', 'wb') as out:
+	    out.write(b'begin' + data)
+	os.rename(written + '.part', written)
+	signal.pause()
+	PY
+	pid=$!
+	until_true 60 test -e "$WORLD/written"
+	kill9 A
+	kill "$pid"
+	wait "$pid"
+	start A
+	equal "names" "$(cd "$m" && echo gone* sealed* first* second* replaced* new*)" \
+		"gone* sealed* first* second replaced new*"
+	[ ! -s "$m/replaced" ] || fail "what was replaced is back"
+	cmp "$WORLD/written" "$m/second" || fail "written through the other name"
+	[ -z "$(ls "$(store A)/work")" ] || fail "working copies are left"
+	synced A B
+	same_trees A B
+}
+
 # Mounting over the dead mount that a crash left.
 stale_mount() {
 	kill -9 "$(pid_of B)"
@@ -115,6 +159,7 @@ stale_mount() {
 try crash/writing crash_while_writing
 try crash/receiving crash_while_receiving
 try crash/without_sync crash_without_sync
+try crash/after_removal crash_after_removal
 try crash/stale_mount stale_mount
 try crash/logs check_logs A B
 finish

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "meta/facts.h"
+#include "meta/works.h"
 
 static void expect_shown(struct test_replica *replica,
 			 const struct evfs_handle *handle, const char *tag)
@@ -139,6 +140,48 @@ START_TEST(an_orphan_writes_nowhere)
 	expect_shown(&a, &handle, "2");
 	tree_expect(&a, NULL);
 	test_close(&a, &handle);
+}
+END_TEST
+
+static void sum_cb(void *arg, uint64_t number)
+{
+	*(uint64_t *)arg += number;
+}
+
+static uint64_t works_done(void)
+{
+	uint64_t sum = 0;
+
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_work_done_each(a.meta, sum_cb, &sum, NULL), 0);
+	evfs_meta_unlock(a.meta);
+	return sum;
+}
+
+/* Its working copy is of no more use from the removal on; one of a file that
+ * has another name, or whose removal fails, is. */
+START_TEST(a_removal_ends_working_copies)
+{
+	struct evfs_handle gone, stays;
+
+	ck_assert_int_eq(test_create(&a, "/gone", "1"), 0);
+	ck_assert_int_eq(test_create(&a, "/stays", "1"), 0);
+	ck_assert_int_eq(test_link(&a, "/stays", "/other"), 0);
+	ck_assert_int_eq(test_open(&a, "/gone", &gone), 0);
+	ck_assert_int_eq(test_open(&a, "/stays", &stays), 0);
+	gone.work = 7;
+	stays.work = 100;
+	ck_assert_int_eq(test_unlink(&a, "/stays"), 0);
+	ck_assert_int_ne(test_rename(&a, "/gone", "/no/gone", 0), 0);
+	ck_assert_uint_eq(works_done(), 0);
+	ck_assert_int_eq(test_unlink(&a, "/gone"), 0);
+	ck_assert_uint_eq(works_done(), 7);
+	evfs_meta_lock(a.meta);
+	ck_assert_int_eq(evfs_work_done_clear(a.meta, NULL), 0);
+	evfs_meta_unlock(a.meta);
+	ck_assert_uint_eq(works_done(), 0);
+	test_close(&a, &gone);
+	test_close(&a, &stays);
 }
 END_TEST
 
@@ -403,6 +446,7 @@ TCase *tree_handle_case(void)
 	tcase_add_test(tcase, a_handle_keeps_what_it_opened);
 	tcase_add_test(tcase, writers_of_one_replica_share_the_base);
 	tcase_add_test(tcase, an_orphan_writes_nowhere);
+	tcase_add_test(tcase, a_removal_ends_working_copies);
 	tcase_add_test(tcase, a_handle_goes_on_with_another_name);
 	tcase_add_test(tcase, an_edit_beats_a_remote_removal);
 	tcase_add_test(tcase, a_handle_follows_its_promoted_sibling);
