@@ -44,8 +44,9 @@ void evfs_content_free(struct evfs_meta *meta);
 /* SQL of the content tables, run at the store's creation (meta/db_content.c).
  */
 extern const char evfs_content_schema[];
-extern const char evfs_content_schema_later[]; /* may be there already */
-extern const char evfs_works_schema[];         /* may be there already */
+/* The same for what may be there already (meta/db_manifest.c, db_works.c). */
+extern const char evfs_content_schema_later[];
+extern const char evfs_works_schema[];
 /* After a rollback or simulated crash: forget what was cached of the tables. */
 void evfs_content_reset(struct evfs_meta *meta);
 
