@@ -57,7 +57,7 @@ void evfs_file_mark_clean(struct evfs_fs *fs, struct evfs_node *node)
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	was = file->dirty;
 	if (was) {
-		file->dirty = file->timed = false;
+		file->dirty = file->timed = file->due = false;
 		if (file->dirty_prev)
 			file->dirty_prev->file->dirty_next = file->dirty_next;
 		else

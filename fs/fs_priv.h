@@ -71,8 +71,9 @@ struct evfs_fs {
 	pthread_t sealer;               /* seals what stays open and dirty */
 	bool sealer_runs;               /* sealer is to be joined */
 	bool sealer_stop;               /* under sealer_lock */
-	pthread_mutex_t sealer_lock;    /* for sealer_stop */
-	pthread_cond_t sealer_wake;     /* sealer_stop was set */
+	bool sealer_due;                /* the same: some file is due */
+	pthread_mutex_t sealer_lock;    /* for the two above */
+	pthread_cond_t sealer_wake;     /* one of them was set */
 };
 
 /* The store's settings and clocks, short. */

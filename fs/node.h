@@ -71,6 +71,8 @@ struct evfs_file {
 	                             * changed; 0: none */
 	uint64_t checked_ns;        /* monotonic: last compared with another
 	                             * replica; 0 = never */
+	bool due;                   /* kept (fs/work.h): the sealer seals it
+	                             * now */
 	unsigned n_open;            /* open handles */
 	unsigned n_writers;         /* those that may write */
 	bool times_stale;           /* times changed elsewhere: the kernel must

@@ -173,7 +173,7 @@ void evfs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	(void)datasync;
 	(void)fi;
 	if (node && node->file) {
-		rc = evfs_seal(fs, node, &err);
+		rc = evfs_seal_or_keep(fs, node, &err);
 		if (rc != 0) /* told now */
 			(void)evfs_seal_error(fs, node);
 		else

@@ -13,6 +13,7 @@
 #include "fs/file.h"
 #include "fs/fs_priv.h"
 #include "fs/notify.h"
+#include "fs/quorum.h"
 #include "fs/ripple.h"
 #include "fs/writer.h"
 #include "meta/config.h"
@@ -215,11 +216,24 @@ static bool is_garbage(struct evfs_fs *fs, struct evfs_node *node)
 /* Nothing is left to be sealed. `writer` held: whoever takes it next must find
  * either a working copy that counts, or none and a clean file. The caller has
  * a pin, so the list's is not the last. */
-static void finish(struct evfs_fs *fs, struct evfs_node *node)
+static int finish(struct evfs_fs *fs, struct evfs_node *node,
+		  struct evfs_err *err)
 {
+	struct evfs_work *work = node->file->work;
+	int rc;
+
+	if (work && evfs_work_is_kept(work)) {
+		/* What was promised is there until its version, or its removal,
+		 * is on the disk. */
+		rc = evfs_meta_sync(fs->meta, err);
+		if (rc != 0)
+			return rc;
+		evfs_work_release(work);
+	}
 	evfs_file_drop(node);
 	node->file->logged = false;
 	evfs_file_mark_clean(fs, node);
+	return 0;
 }
 
 int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
@@ -231,21 +245,23 @@ int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 	struct evfs_err local = { 0 };
 	struct evfs_file *file = node ? node->file : NULL;
 	bool dirty;
-	int rc;
+	int rc = 0;
 
 	if (!file)
 		return seal_locked(&seal, false, err);
 	(void)pthread_mutex_lock(&file->writer);
 	dirty = evfs_file_is_dirty(fs, node);
-	if (dirty && is_garbage(fs, node)) {
-		finish(fs, node);
-		dirty = false;
-	}
+	if (dirty && is_garbage(fs, node))
+		rc = finish(fs, node, &local);
 	if (dirty && is_orphan(fs, file))
 		dirty = false;
-	rc = dirty || step ? seal_locked(&seal, dirty, &local) : 0;
-	if (seal.sealed) /* whatever became of the step */
-		finish(fs, node);
+	if (rc == 0 && (dirty || step))
+		rc = seal_locked(&seal, dirty, &local);
+	if (seal.sealed) { /* whatever became of the step */
+		int rc_finish = finish(fs, node, rc == 0 ? &local : NULL);
+
+		rc = rc == 0 ? rc_finish : rc;
+	}
 	(void)pthread_mutex_unlock(&file->writer);
 	if (rc != 0 && err)
 		*err = local;
@@ -265,6 +281,63 @@ int evfs_seal(struct evfs_fs *fs, struct evfs_node *node, struct evfs_err *err)
 			*err = local;
 	}
 	return rc;
+}
+
+/* Can it be put together again after a crash, exactly? A copy does not know by
+ * which sibling's name it was opened, and whose it is before it has a name. */
+static bool may_keep(struct evfs_fs *fs, struct evfs_file *file)
+{
+	const struct evfs_handle *handle = &file->handle;
+	bool may;
+
+	evfs_meta_lock(fs->meta);
+	may = !handle->orphan && !handle->loose && !handle->sibling;
+	evfs_meta_unlock(fs->meta);
+	return may;
+}
+
+/* `writer` held. False: it is to be sealed. */
+static bool keep(struct evfs_fs *fs, struct evfs_node *node)
+{
+	struct evfs_file *file = node->file;
+	uint32_t mtime_ns;
+	int64_t mtime_s;
+
+	if (!evfs_file_is_dirty(fs, node) || !file->work ||
+	    !evfs_work_is_long(file->work) || !may_keep(fs, file))
+		return false;
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	mtime_s = file->mtime_s;
+	mtime_ns = file->mtime_ns;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	/* Sealing will meet the same error, and tell. */
+	if (evfs_work_keep(file->work, mtime_s, mtime_ns, NULL) != 0)
+		return false;
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	file->due = true;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return true;
+}
+
+int evfs_seal_or_keep(struct evfs_fs *fs, struct evfs_node *node,
+		      struct evfs_err *err)
+{
+	struct evfs_quorum_settings settings;
+	bool kept = false;
+
+	evfs_quorum_of_mount(fs, &settings);
+	if (settings.write <= 1) {
+		(void)pthread_mutex_lock(&node->file->writer);
+		kept = keep(fs, node);
+		(void)pthread_mutex_unlock(&node->file->writer);
+	}
+	if (!kept)
+		return evfs_seal(fs, node, err);
+	(void)pthread_mutex_lock(&fs->sealer_lock);
+	fs->sealer_due = true;
+	(void)pthread_cond_broadcast(&fs->sealer_wake);
+	(void)pthread_mutex_unlock(&fs->sealer_lock);
+	return 0;
 }
 
 int evfs_seal_error(struct evfs_fs *fs, struct evfs_node *node)
@@ -462,6 +535,7 @@ static void seal_due(struct evfs_fs *fs, uint64_t age_ns)
 	for (struct evfs_node *node = fs->dirty_head; node;
 	     node = node->file->dirty_next)
 		if (now_ns - node->file->dirty_ns >= age_ns ||
+		    node->file->due ||
 		    (node->file->handle.orphan &&
 		     !evfs_node_is_known(fs, node)))
 			due_add(&due, node);
@@ -547,10 +621,11 @@ static void *sealer_main(void *arg)
 			until.tv_sec++;
 		}
 		(void)pthread_mutex_lock(&fs->sealer_lock);
-		if (!fs->sealer_stop)
+		if (!fs->sealer_stop && !fs->sealer_due)
 			(void)pthread_cond_timedwait(&fs->sealer_wake,
 						     &fs->sealer_lock,
 						     &until);
+		fs->sealer_due = false;
 	}
 	(void)pthread_mutex_unlock(&fs->sealer_lock);
 	return NULL;

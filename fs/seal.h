@@ -22,6 +22,13 @@ int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 		   int (*step)(void *arg, struct evfs_err *err), void *arg,
 		   struct evfs_err *err) EVFS_MUST_USE;
 
+/* For fsync(2): after this and evfs_meta_sync() what was written to the node so
+ * far survives a crash. It is sealed; or, where that would take long and no
+ * other replica has to have it, its working copy is kept (fs/work.h), and the
+ * sealer is told. No lock held. */
+int evfs_seal_or_keep(struct evfs_fs *fs, struct evfs_node *node,
+		      struct evfs_err *err) EVFS_MUST_USE;
+
 /* The error of the last seal that nobody was told of, and forgets it. */
 int evfs_seal_error(struct evfs_fs *fs, struct evfs_node *node);
 

@@ -87,7 +87,7 @@ static void overlay_remove(struct evfs_work *work)
 	path = evfs_work_path(work->place, work->number, "");
 	log = evfs_work_path(work->place, work->number, ".log");
 	/* Without memory they stay until the next start clears them. */
-	if (path && !work->adopted)
+	if (path && (!work->adopted || work->shared))
 		(void)unlink(path);
 	if (log)
 		(void)unlink(log);
@@ -165,6 +165,8 @@ void evfs_work_free(struct evfs_work *work)
 	if (!work)
 		return;
 	evfs_ahead_free(work->ahead);
+	if (work->kept)
+		evfs_work_close_files(work);
 	overlay_remove(work);
 	evfs_reader_put(work->base);
 	evfs_ranges_fini(&work->own);
@@ -357,6 +359,8 @@ static int thaw(struct evfs_work *work, struct evfs_err *err)
 				  "copy of a working copy");
 	else
 		rc = evfs_work_log_write(work, 0, work->size, err);
+	if (rc == 0 && work->kept)
+		rc = evfs_work_sync_files(work, err);
 	if (rc != 0) {
 		overlay_remove(&(struct evfs_work){
 			.place = work->place, .fd = work->fd,
@@ -364,7 +368,7 @@ static int thaw(struct evfs_work *work, struct evfs_err *err)
 		*work = old;
 		return rc;
 	}
-	work->adopted = false;
+	work->adopted = work->shared = work->timed = false;
 	overlay_remove(&old);
 	return 0;
 }
@@ -428,7 +432,7 @@ static int write_own(struct evfs_work *work, const void *data, size_t len,
 	bool is_new = !evfs_ranges_has(&work->own, offset, offset + len);
 	int rc = evfs_io_pwrite(work->fd, data, len, offset, err);
 
-	if (rc == 0 && is_new)
+	if (rc == 0 && (is_new || work->timed))
 		rc = evfs_work_log_write(work, offset, offset + len, err);
 	if (rc != 0)
 		return rc;
@@ -646,8 +650,7 @@ static uint64_t source_hole(void *ctx, uint64_t offset)
 	return evfs_work_seek(ctx, offset, false) - offset;
 }
 
-/* Does nothing of the base show through? */
-static bool is_complete(const struct evfs_work *work)
+bool evfs_work_is_complete(const struct evfs_work *work)
 {
 	return !work->base || work->base_limit == 0 ||
 	       evfs_ranges_has(&work->own, 0, work->base_limit);
@@ -668,16 +671,17 @@ static int put_overlay(struct evfs_work *work,
 	bool adopted = false, good = true;
 	int rc = 0;
 
-	if (work->ahead && is_complete(work))
+	if (work->ahead && evfs_work_is_complete(work))
 		evfs_ahead_settle(work->ahead); /* it has more hands */
 	if (work->ahead)
 		good = evfs_ahead_get(work->ahead, &source.cuts,
 				      &source.n_cuts);
-	if (is_complete(work)) {
+	if (evfs_work_is_complete(work)) {
 		if (ftruncate(work->fd, (off_t)work->size) != 0)
 			return evfs_err_sys(err, errno, "working copy");
 		path = evfs_work_path(work->place, work->number, "");
 		source.adopt_path = work->adopted || !good ? NULL : path;
+		source.adopt_keeps = work->kept;
 	} else {
 		source.has_base = true;
 		source.base = work->base->content;
@@ -690,8 +694,10 @@ static int put_overlay(struct evfs_work *work,
 	if (rc == 0)
 		rc = evfs_content_write_source(work->place->content, &source,
 					       ret_put, &adopted, err);
-	if (rc == 0 && adopted)
+	if (rc == 0 && adopted) {
 		work->adopted = true;
+		work->shared = work->kept;
+	}
 	return rc;
 }
 

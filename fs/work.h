@@ -70,7 +70,7 @@ int evfs_work_new(struct evfs_workplace *place,
 		  const struct evfs_work_ident *ident,
 		  struct evfs_reader *base, struct evfs_work **ret,
 		  struct evfs_err *err) EVFS_MUST_USE;
-/* NULL is fine. Removes its files. */
+/* NULL is fine. Removes its files, unless it is kept. */
 void evfs_work_free(struct evfs_work *work);
 
 uint64_t evfs_work_size(const struct evfs_work *work);
@@ -118,6 +118,22 @@ void evfs_work_discard(struct evfs_workplace *place, uint64_t number);
 /* What was removed stays removed. */
 int evfs_workplace_sync(struct evfs_workplace *place, struct evfs_err *err)
 	EVFS_MUST_USE;
+
+/* ---- a promise before the sealing (fs/work_keep.c) ----
+ * Until a long file is hashed, fsync(2) has not to wait: its working copy is
+ * made to survive a crash as it is. */
+
+/* Would putting it take much longer than keeping it? */
+bool evfs_work_is_long(const struct evfs_work *work);
+/* What is written so far is found by the next evfs_work_recover(), with this
+ * time of change, provided that the file and the base are on the disk: that is
+ * evfs_meta_sync()'s. From now on evfs_work_free() leaves the files. For what
+ * evfs_work_is_long() only. */
+int evfs_work_keep(struct evfs_work *work, int64_t mtime_s, uint32_t mtime_ns,
+		   struct evfs_err *err) EVFS_MUST_USE;
+bool evfs_work_is_kept(const struct evfs_work *work);
+/* What was put is on the disk, or nobody needs it: the files may go. */
+void evfs_work_release(struct evfs_work *work);
 
 /* After a crash: puts each working copy that was on disk together again and
  * hands it over, with what it is of and the time it was last written; each

@@ -394,6 +394,16 @@ void evfs_ahead_changed(struct evfs_ahead *ahead, uint64_t start,
 	(void)pthread_mutex_unlock(&aheads->lock);
 }
 
+uint64_t evfs_ahead_left(struct evfs_ahead *ahead)
+{
+	uint64_t left;
+
+	(void)pthread_mutex_lock(&ahead->aheads->lock);
+	left = ahead->lost ? 0 : ahead->front - ahead->done;
+	(void)pthread_mutex_unlock(&ahead->aheads->lock);
+	return left;
+}
+
 void evfs_ahead_settle(struct evfs_ahead *ahead)
 {
 	(void)pthread_mutex_lock(&ahead->aheads->lock);

@@ -61,6 +61,9 @@ void evfs_ahead_free(struct evfs_ahead *ahead); /* NULL is fine */
 void evfs_ahead_changed(struct evfs_ahead *ahead, uint64_t start,
 			uint64_t front);
 
+/* Bytes that are there and not hashed yet; 0 where a write to the disk has
+ * failed. */
+uint64_t evfs_ahead_left(struct evfs_ahead *ahead);
 /* Waits until all is cut that can be before more comes. */
 void evfs_ahead_settle(struct evfs_ahead *ahead);
 

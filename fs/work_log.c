@@ -8,6 +8,8 @@
  *   records: 'W' start end    these bytes are the overlay's own
  *            'T' size 0       the file was cut or extended to this size
  *            'B' hash size    it lies over this content instead
+ *            'M' s ns         the time of its last change, until another
+ *                             record follows; else it is the overlay's
  * A record is written after the bytes that it tells of, so after kill -9 the
  * two agree; a record that is cut off ends the log. After power loss bytes may
  * be missing that nobody had synced: they read as zeros, as on any file
@@ -94,15 +96,26 @@ static int record(struct evfs_work *work, char type, uint64_t a, uint64_t b,
 	return evfs_io_write(work->log_fd, bytes, sizeof(bytes), err);
 }
 
+int evfs_work_log_time(struct evfs_work *work, int64_t mtime_s,
+		       uint32_t mtime_ns, struct evfs_err *err)
+{
+	int rc = record(work, 'M', (uint64_t)mtime_s, mtime_ns, err);
+
+	work->timed = rc == 0;
+	return rc;
+}
+
 int evfs_work_log_write(struct evfs_work *work, uint64_t start, uint64_t end,
 			struct evfs_err *err)
 {
+	work->timed = false;
 	return record(work, 'W', start, end, err);
 }
 
 int evfs_work_log_truncate(struct evfs_work *work, uint64_t size,
 			   struct evfs_err *err)
 {
+	work->timed = false;
 	return record(work, 'T', size, 0, err);
 }
 
@@ -110,6 +123,7 @@ int evfs_work_log_base(struct evfs_work *work, struct evfs_err *err)
 {
 	uint8_t bytes[RECORD_BASE_LEN];
 
+	work->timed = false;
 	bytes[0] = 'B';
 	memcpy(bytes + 1, work->ident.content.b, EVFS_HASH_SIZE);
 	evfs_be64_write(bytes + 1 + EVFS_HASH_SIZE, work->ident.size);
@@ -173,6 +187,7 @@ static int replay_one(struct evfs_work *work, struct log_reader *log,
 
 	if (!at)
 		return 1;
+	work->timed = type == 'M';
 	if (type == 'B') {
 		memcpy(work->ident.content.b, at, EVFS_HASH_SIZE);
 		work->ident.size = evfs_be64_read(at + EVFS_HASH_SIZE);
@@ -182,6 +197,13 @@ static int replay_one(struct evfs_work *work, struct log_reader *log,
 	}
 	a = evfs_be64_read(at);
 	b = evfs_be64_read(at + 8);
+	if (type == 'M') {
+		if (b >= 1000000000)
+			return 1;
+		work->mtime_s = (int64_t)a;
+		work->mtime_ns = (uint32_t)b;
+		return 0;
+	}
 	if (type == 'T') {
 		if (a < work->size) {
 			evfs_ranges_cut(&work->own, a);
@@ -260,18 +282,14 @@ static int attach_overlay(struct evfs_work *work, struct timespec *ret_time,
 	     ftruncate(work->fd, (off_t)work->size) != 0))
 		return evfs_err_sys(err, errno, "%s", path);
 	*ret_time = st.st_mtim;
+	if (work->timed)
+		*ret_time = (struct timespec){ work->mtime_s, work->mtime_ns };
 	return 0;
 }
 
-/* A work that is freed without its files. */
 void evfs_work_leave(struct evfs_work *work)
 {
-	if (work->fd >= 0)
-		(void)close(work->fd);
-	if (work->log_fd >= 0)
-		(void)close(work->log_fd);
-	work->fd = -1;
-	work->log_fd = -1;
+	evfs_work_close_files(work);
 	evfs_work_free(work);
 }
 

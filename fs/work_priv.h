@@ -51,6 +51,13 @@ struct evfs_work {
 	struct evfs_ahead *ahead;     /* OVERLAY: owned; NULL: not (yet) */
 	bool adopted;                 /* the file is the content store's now:
 	                               * it must be copied before a write */
+	bool shared;                  /* and it still has its name here, too */
+	bool kept;                    /* promised: its files stay */
+	bool timed;                   /* the log says mtime, and nothing was
+	                               * written since; below: what it says,
+	                               * after recovery */
+	int64_t mtime_s;
+	uint32_t mtime_ns;
 };
 
 /* Paths of its files; the caller frees. NULL: no memory. */
@@ -65,6 +72,16 @@ int evfs_work_log_write(struct evfs_work *work, uint64_t start, uint64_t end,
 int evfs_work_log_truncate(struct evfs_work *work, uint64_t size,
 			   struct evfs_err *err) EVFS_MUST_USE;
 int evfs_work_log_base(struct evfs_work *work, struct evfs_err *err)
+	EVFS_MUST_USE;
+int evfs_work_log_time(struct evfs_work *work, int64_t mtime_s,
+		       uint32_t mtime_ns, struct evfs_err *err) EVFS_MUST_USE;
+
+/* Does nothing of the base show through? */
+bool evfs_work_is_complete(const struct evfs_work *work);
+/* Leaves the files where they are. */
+void evfs_work_close_files(struct evfs_work *work);
+/* Both files and their names are on the disk (fs/work_keep.c). */
+int evfs_work_sync_files(struct evfs_work *work, struct evfs_err *err)
 	EVFS_MUST_USE;
 
 #endif

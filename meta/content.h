@@ -105,6 +105,7 @@ struct evfs_content_source {
 	                         * writes to it any more: it is renamed into
 	                         * the store where that saves copying; NULL =
 	                         * copy. *ret_adopted tells. */
+	bool adopt_keeps;       /* the path stays, a second name of the file */
 	const struct evfs_cut *cuts; /* the first chunks, as cutting would give
 	                         * them: believed where the source is adopted,
 	                         * no use else. Not with a base */

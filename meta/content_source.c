@@ -344,6 +344,7 @@ static int place_pending(struct cutter *cutter, bool *ret_adopted,
 	if (fresh < ADOPT_MIN || fresh < cutter->source->size / 2)
 		return copy_pending(cutter, err);
 	r = evfs_containers_adopt(set, cutter->source->adopt_path,
+				  cutter->source->adopt_keeps,
 				  cutter->source->size, &blob, err);
 	if (r == EVFS_EUNSUPPORTED)
 		return copy_pending(cutter, err);

@@ -440,7 +440,7 @@ int evfs_containers_append(struct evfs_containers *set, const evfs_hash *hash,
 }
 
 static int adopt_locked(struct evfs_containers *set, const char *path,
-			uint64_t size, struct evfs_container **ret,
+			bool keep, uint64_t size, struct evfs_container **ret,
 			struct evfs_err *err)
 {
 	evfs_cleanup_free char *to = NULL;
@@ -460,7 +460,7 @@ static int adopt_locked(struct evfs_containers *set, const char *path,
 					  &container, err);
 	if (r < 0)
 		return r;
-	if (rename(path, to) < 0) {
+	if ((keep ? link(path, to) : rename(path, to)) < 0) {
 		int sys = errno;
 
 		evfs_containers_forget_locked(
@@ -480,8 +480,8 @@ static int adopt_locked(struct evfs_containers *set, const char *path,
 }
 
 int evfs_containers_adopt(struct evfs_containers *set, const char *path,
-			  uint64_t size, struct evfs_container **ret,
-			  struct evfs_err *err)
+			  bool keep, uint64_t size,
+			  struct evfs_container **ret, struct evfs_err *err)
 {
 	int r;
 
@@ -489,7 +489,7 @@ int evfs_containers_adopt(struct evfs_containers *set, const char *path,
 		return evfs_err_set(err, EVFS_EUNSUPPORTED,
 				    "content: adopt: store is in memory");
 	pthread_mutex_lock(&set->mutex);
-	r = adopt_locked(set, path, size, ret, err);
+	r = adopt_locked(set, path, keep, size, ret, err);
 	pthread_mutex_unlock(&set->mutex);
 	return r;
 }

@@ -82,11 +82,13 @@ int evfs_containers_append(struct evfs_containers *set, const evfs_hash *hash,
 void evfs_container_pass(struct evfs_containers *set,
 			 struct evfs_container *container, uint64_t offset);
 
-/* Takes over a file by renaming it; *ret is pinned. EVFS_EUNSUPPORTED: not
- * possible here (another file system, or a store in memory). */
+/* Takes over a file by renaming it, or, keep, by a second name; *ret is
+ * pinned. EVFS_EUNSUPPORTED: not possible here (another file system, or a store
+ * in memory). */
 int evfs_containers_adopt(struct evfs_containers *set, const char *path,
-			  uint64_t size, struct evfs_container **ret,
-			  struct evfs_err *err) EVFS_MUST_USE;
+			  bool keep, uint64_t size,
+			  struct evfs_container **ret, struct evfs_err *err)
+	EVFS_MUST_USE;
 
 /* Was what is at offset written, and so hashed, by this process less than
  * EVFS_CONTAINER_FRESH_NS ago? */

@@ -102,6 +102,44 @@ crash_without_sync() {
 	same_dumps A B
 }
 
+# A long file is promised before it is hashed and sealed: killed when fsync(2)
+# has returned, in every other round at once, else while it is sealed, its bytes
+# and times are found by the next start, and once.
+crash_before_sealing() {
+	local m=$(mnt A) found=0 round
+	for round in $(seq "${ROUNDS:-10}"); do
+		python3 - "$m/long" "$(pid_of A)" "$round" <<-'PY' >"$WORLD/sum"
+		import hashlib, os, random, signal, sys, time
+		path, pid, round = sys.argv[1:]
+		fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+		data = hashlib.sha256()
+		for i in range(128):
+		    piece = os.urandom(4096) * 256
+		    data.update(piece)
+		    os.write(fd, piece)
+		os.utime(fd, (1000000000, 1000000000))
+		os.fsync(fd)
+		if int(round) % 2:
+		    time.sleep(random.random() * 0.3)
+		os.kill(int(pid), signal.SIGKILL)
+		print(data.hexdigest(), '', path)
+		PY
+		kill9 A 2>/dev/null
+		: >"$WORLD/A.log"
+		start A
+		sha256sum --quiet -c "$WORLD/sum" || fail "round $round: not what was synced"
+		equal "its time" "$(date -u -d @$(stat -c %Y "$m/long") +%Y)" 2001
+		! grep -q 'after a crash: sealed=1' "$WORLD/A.log" || found=$((found + 1))
+		equal "names" "$(ls "$m" | grep -c long)" 1
+		rm "$m/long"
+	done
+	[ $found -gt 0 ] || fail "each was sealed before fsync(2) returned"
+	[ -z "$(ls "$(store A)/work")" ] || fail "working copies are left"
+	synced A B
+	same_trees A B
+	same_dumps A B
+}
+
 # What was removed while it was written stays removed, and of two names the one
 # that is left has what was written through the other.
 crash_after_removal() {
@@ -159,6 +197,7 @@ stale_mount() {
 try crash/writing crash_while_writing
 try crash/receiving crash_while_receiving
 try crash/without_sync crash_without_sync
+try crash/before_sealing crash_before_sealing
 try crash/after_removal crash_after_removal
 try crash/stale_mount stale_mount
 try crash/logs check_logs A B

@@ -12,6 +12,7 @@
 #include "tests/unit/content_world.h"
 
 #define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
 #define SIZE_MAX_ (512 * KIB)
 #define STEPS 300
 
@@ -309,6 +310,117 @@ START_TEST(a_crash_loses_nothing_that_was_on_disk)
 }
 END_TEST
 
+/* ---- kept ---- */
+
+static bool has_files(struct bench *bench, uint64_t number)
+{
+	evfs_cleanup_free char *path =
+		evfs_work_path(&bench->place, number, "");
+	evfs_cleanup_free char *log =
+		evfs_work_path(&bench->place, number, ".log");
+	bool has = access(path, F_OK) == 0;
+
+	ck_assert_int_eq(has, access(log, F_OK) == 0);
+	return has;
+}
+
+struct kept {
+	struct bench *bench;
+	unsigned n;      /* copies found */
+	int64_t mtime_s; /* of the last one */
+	uint32_t mtime_ns;
+};
+
+static int kept_cb(void *arg, const struct evfs_work_ident *ident,
+		   struct evfs_work *work, int64_t mtime_s, uint32_t mtime_ns)
+{
+	struct kept *kept = arg;
+
+	(void)ident;
+	ck_assert_ptr_nonnull(work);
+	check_all(kept->bench, work);
+	kept->n++;
+	kept->mtime_s = mtime_s;
+	kept->mtime_ns = mtime_ns;
+	evfs_work_leave(work);
+	return 0;
+}
+
+/* What a start would find now. */
+static struct kept after_a_crash(struct bench *bench)
+{
+	struct kept kept = { .bench = bench };
+	struct evfs_workplace again;
+
+	ck_assert_int_eq(evfs_workplace_init(&again, bench->world.dir,
+					     bench->world.content, NULL), 0);
+	ck_assert_int_eq(evfs_work_recover(&again, kept_cb, &kept, NULL), 0);
+	evfs_workplace_fini(&again);
+	return kept;
+}
+
+START_TEST(what_is_kept_outlives_its_owner)
+{
+	struct bench bench;
+	struct kept kept;
+
+	bench_open(&bench, 0, 1, 70);
+	one_write(&bench, 0, 300 * KIB);
+	ck_assert_int_eq(evfs_work_keep(bench.work, 1234, 567, NULL), 0);
+	ck_assert(evfs_work_is_kept(bench.work));
+	kept = after_a_crash(&bench);
+	ck_assert_uint_eq(kept.n, 1);
+	ck_assert_int_eq(kept.mtime_s, 1234);
+	ck_assert_uint_eq(kept.mtime_ns, 567);
+	/* Written again in the same place: that is another time. */
+	one_write(&bench, 1000, 1000);
+	kept = after_a_crash(&bench);
+	ck_assert_uint_eq(kept.n, 1);
+	ck_assert_int_gt(kept.mtime_s, 1234);
+	evfs_work_free(evfs_steal(bench.work));
+	ck_assert_uint_eq(after_a_crash(&bench).n, 1);
+	bench_close(&bench);
+}
+END_TEST
+
+/* The content store has it, but nobody knows for how long. */
+START_TEST(what_is_kept_stays_when_it_is_put)
+{
+	struct evfs_content_put *put;
+	uint64_t number, size;
+	struct bench bench;
+	evfs_hash name;
+
+	bench_open(&bench, 0, 1, 80);
+	evfs_free(bench.want);
+	bench.want = NULL;
+	{
+		uint8_t *data = world_bytes(8 * MIB, 81);
+
+		ck_assert_int_eq(evfs_work_write(bench.work, data, 8 * MIB, 0,
+						 NULL), 0);
+		free(data);
+	}
+	number = evfs_work_number(bench.work);
+	ck_assert_int_eq(evfs_work_keep(bench.work, 1, 0, NULL), 0);
+	ck_assert_int_eq(evfs_work_put(bench.work, &put, &name, &size, NULL),
+			 0);
+	ck_assert(bench.work->adopted && bench.work->shared);
+	ck_assert(has_files(&bench, number));
+	/* A write gets a copy, which is as safe as the first. */
+	ck_assert_int_eq(evfs_work_write(bench.work, "x", 1, 0, NULL), 0);
+	ck_assert_uint_ne(evfs_work_number(bench.work), number);
+	ck_assert(!has_files(&bench, number));
+	number = evfs_work_number(bench.work);
+	ck_assert(evfs_work_is_kept(bench.work));
+	evfs_content_put_drop(bench.world.content, put);
+	evfs_work_release(bench.work);
+	evfs_work_free(evfs_steal(bench.work));
+	ck_assert(!has_files(&bench, number));
+	bench_close(&bench);
+}
+END_TEST
+
 START_TEST(an_overlay_without_log_is_removed)
 {
 	evfs_cleanup_free char *log = NULL, *overlay = NULL;
@@ -396,6 +508,8 @@ int main(void)
 	tcase_add_test(cases, untouched_keeps_its_name);
 	tcase_add_test(cases, adopted_content_is_shared);
 	tcase_add_test(cases, an_overlay_without_log_is_removed);
+	tcase_add_test(cases, what_is_kept_outlives_its_owner);
+	tcase_add_test(cases, what_is_kept_stays_when_it_is_put);
 	tcase_add_loop_test(cases, a_crash_loses_nothing_that_was_on_disk, 3,
 			    N_SHAPES);
 	tcase_add_test(cases, a_cut_log_is_read_up_to_the_cut);
