@@ -86,6 +86,10 @@ class Replica:
     def wait(self):
         self.ctl('status', '--wait', '--timeout', '300')
 
+    def sealed(self):
+        """Until no long file is left as a working copy."""
+        wait_until(lambda: not os.listdir(self.store + '/work'))
+
     def wire(self):
         return self.status()['traffic']['bytes_sent'] + self.status()['traffic']['bytes_received']
 
