@@ -100,11 +100,11 @@ static int copy_cb(void *arg, const struct evfs_work_ident *ident,
 	/* The copy may go only after the version is sure. */
 	if (rc == 0)
 		rc = evfs_meta_sync(recovery->fs->meta, &err);
-	if (rc == 0) {
-		evfs_work_free(work);
+	if (rc == 0)
+		evfs_work_release(work);
+	evfs_work_free(work);
+	if (rc == 0)
 		return 0;
-	}
-	evfs_work_leave(work);
 	evfs_log(EVFS_LOG_ERROR, "recovery: err=%s", err.msg);
 	if (rc != EVFS_ENOSPACE)
 		return rc;

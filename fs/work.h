@@ -137,7 +137,7 @@ void evfs_work_release(struct evfs_work *work);
 
 /* After a crash: puts each working copy that was on disk together again and
  * hands it over, with what it is of and the time it was last written; each
- * owns the work. A copy whose base is not readable is left where it is and
+ * owns the work, which is kept. A copy whose base is not readable is left where it is and
  * told with work NULL. Removes what belongs to nothing. */
 int evfs_work_recover(struct evfs_workplace *place,
 		      int (*each)(void *arg,
@@ -145,9 +145,6 @@ int evfs_work_recover(struct evfs_workplace *place,
 				  struct evfs_work *work, int64_t mtime_s,
 				  uint32_t mtime_ns),
 		      void *arg, struct evfs_err *err) EVFS_MUST_USE;
-
-/* Frees the memory and leaves the files for the next recovery. */
-void evfs_work_leave(struct evfs_work *work);
 
 /* ---- shared readers ---- */
 

@@ -247,8 +247,9 @@ static int attach_base(struct evfs_work *work, struct evfs_err *err)
 	struct evfs_content_reader *reader;
 	int rc;
 
-	if (!work->ident.has_content || work->base_limit == 0)
-		return 0;
+	if (!work->ident.has_content || work->base_limit == 0 ||
+	    evfs_ranges_has(&work->own, 0, work->base_limit))
+		return 0; /* nothing of it shows through */
 	rc = evfs_content_open(work->place->content, &work->ident.content,
 			       work->ident.size, &reader, err);
 	if (rc != 0)
@@ -287,7 +288,8 @@ static int attach_overlay(struct evfs_work *work, struct timespec *ret_time,
 	return 0;
 }
 
-void evfs_work_leave(struct evfs_work *work)
+/* Leaves the files for another start. */
+static void leave(struct evfs_work *work)
 {
 	evfs_work_close_files(work);
 	evfs_work_free(work);
@@ -334,18 +336,20 @@ static int recover_one(struct evfs_workplace *place, uint64_t number,
 	if (rc == EVFS_ECORRUPT || rc == EVFS_ENOTFOUND) {
 		/* Nothing was written yet, or the store has the file. */
 		evfs_work_discard(place, number);
-		evfs_work_leave(work);
+		leave(work);
 		return 0;
 	}
 	if (rc == 0 && attach_base(work, err) != 0) {
 		rc = each(arg, &work->ident, NULL, 0, 0);
-		evfs_work_leave(work);
+		leave(work);
 		return rc;
 	}
 	if (rc != 0) {
-		evfs_work_leave(work);
+		leave(work);
 		return rc;
 	}
+	/* It may have been promised, and this start may be cut short, too. */
+	work->kept = true;
 	return each(arg, &work->ident, work, time.tv_sec,
 		    (uint32_t)time.tv_nsec);
 }

@@ -469,6 +469,10 @@ static int adopt_locked(struct evfs_containers *set, const char *path,
 		if (sys == EXDEV)
 			return evfs_err_set(err, EVFS_EUNSUPPORTED,
 					    "content: adopt: another disk");
+		if (keep) /* not every file system has second names */
+			return evfs_err_set(err, EVFS_EUNSUPPORTED,
+					    "content: adopt: %s",
+					    strerror(sys));
 		return evfs_err_sys(err, sys, "content: adopt");
 	}
 	container->pins++;

@@ -283,6 +283,7 @@ static int found_cb(void *arg, const struct evfs_work_ident *ident,
 	ck_assert_uint_eq(ident->base[0].counter, 3);
 	check_all(found->bench, work);
 	found->n++;
+	evfs_work_release(work);
 	evfs_work_free(work);
 	return 0;
 }
@@ -342,7 +343,8 @@ static int kept_cb(void *arg, const struct evfs_work_ident *ident,
 	kept->n++;
 	kept->mtime_s = mtime_s;
 	kept->mtime_ns = mtime_ns;
-	evfs_work_leave(work);
+	ck_assert(evfs_work_is_kept(work)); /* so nothing is removed */
+	evfs_work_free(work);
 	return 0;
 }
 
