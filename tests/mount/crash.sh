@@ -153,6 +153,56 @@ crash_before_sealing() {
 	same_dumps A B
 }
 
+# transactions FILE MODE LEDGER: commits one after the other, of a few KiB and
+# of tens of MiB, and then notes each down
+transactions() {
+	python3 - "$@" <<-'PY'
+	import random, sqlite3, sys
+	path, mode, ledger = sys.argv[1:]
+	rng = random.Random()
+	try:
+	    db = sqlite3.connect(path, isolation_level=None)
+	    db.execute(f'pragma journal_mode={mode}')
+	    db.execute('create table if not exists t(id integer primary key, tx int, data blob)')
+	    tx = db.execute('select max(tx) from t').fetchone()[0] or 0
+	    with open(ledger, 'a') as log:
+	        while True:
+	            tx += 1
+	            db.execute('begin')
+	            for i in range(rng.choice((1, 30, 300))):
+	                db.execute('insert into t(tx, data) values(?, ?)', (tx, rng.randbytes(100000)))
+	            db.execute('delete from t where tx < ? and id % 2 = 0', (tx - 3,))
+	            db.execute('commit')
+	            print(tx, file=log, flush=True)
+	except (sqlite3.Error, OSError):
+	    pass
+	PY
+}
+
+# A database is whole after kill -9, with all that it had committed, whether its
+# journal is removed or written on (MODE of SQLite).
+crash_under_a_database() { # MODE
+	local db=$(mnt A)/$1.db ledger=$WORLD/$1.ledger round pid lines
+	: >"$ledger"
+	for round in 1 2 3 4; do
+		transactions "$db" "$1" "$ledger" &
+		pid=$!
+		lines=$(wc -l <"$ledger")
+		until_true 60 eval "[ \$(wc -l <'$ledger') -gt $((lines + round)) ]"
+		kill9 A
+		kill $pid 2>/dev/null
+		wait $pid
+		start A
+		equal "round $round: the database" \
+			"$(sqlite3 "$db" 'pragma integrity_check')" ok
+		[ "$(sqlite3 "$db" 'select max(tx) from t')" -ge "$(tail -n 1 "$ledger")" ] ||
+			fail "round $round: a commit is lost"
+	done
+	synced A B
+	cmp "$db" "$(mnt B)/$1.db" || fail "differs"
+	rm "$db"*
+}
+
 # What was removed while it was written stays removed, and of two names the one
 # that is left has what was written through the other.
 crash_after_removal() {
@@ -211,6 +261,8 @@ try crash/writing crash_while_writing
 try crash/receiving crash_while_receiving
 try crash/without_sync crash_without_sync
 try crash/before_sealing crash_before_sealing
+try crash/journal crash_under_a_database delete
+try crash/wal crash_under_a_database wal
 try crash/after_removal crash_after_removal
 try crash/stale_mount stale_mount
 try crash/logs check_logs A B
