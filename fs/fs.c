@@ -20,7 +20,7 @@
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/recover.h"
-#include "fs/seal.h"
+#include "fs/sealer.h"
 #include "meta/config.h"
 
 /* Locks of the mount itself, and the event that ends it. */
@@ -189,7 +189,7 @@ static void wind_up(struct evfs_fs *fs)
 	evfs_waits_close(fs);
 	evfs_sealer_stop(fs);
 	if (!fuse_session_exited(fs->se))
-		evfs_seal_flush_kernel(fs);
+		evfs_sealer_flush_kernel(fs);
 	evfs_closes_stop(fs);
 	evfs_notify_stop(fs);
 }

@@ -32,12 +32,4 @@ int evfs_seal_or_keep(struct evfs_fs *fs, struct evfs_node *node,
 /* The error of the last seal that nobody was told of, and forgets it. */
 int evfs_seal_error(struct evfs_fs *fs, struct evfs_node *node);
 
-/* The thread that seals what stays open and dirty. */
-int evfs_sealer_start(struct evfs_fs *fs, struct evfs_err *err) EVFS_MUST_USE;
-void evfs_sealer_stop(struct evfs_fs *fs);
-
-/* Makes the kernel hand over what it holds of files that are open for writing.
- * While workers serve; no lock held. */
-void evfs_seal_flush_kernel(struct evfs_fs *fs);
-
 #endif
