@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 #include "fs/attr.h"
-#include "meta/works.h"
+#include "fs/file_work.h"
 
 /* What is sent is checked before it is taken in: damaged a third time means a
  * disk that does not keep what is written. */
@@ -81,35 +81,6 @@ bool evfs_file_is_dirty(struct evfs_fs *fs, struct evfs_node *node)
 	return dirty;
 }
 
-/* A working copy that would be found after a crash: if the file is removed, it
- * must not come back by that. */
-static void note_copy(struct evfs_fs *fs, struct evfs_file *file)
-{
-	uint64_t number = evfs_work_number(file->work);
-
-	if (number == file->noted)
-		return;
-	evfs_meta_lock(fs->meta);
-	file->handle.work = file->noted = number;
-	/* What cannot be noted may come back: no reason to fail here. */
-	if (file->handle.orphan && number != 0)
-		(void)!evfs_work_done_note(fs->meta, number, NULL);
-	evfs_meta_unlock(fs->meta);
-}
-
-/* `writer` held: what others see of the working copy. */
-static void publish(struct evfs_fs *fs, struct evfs_file *file)
-{
-	uint64_t room = evfs_work_room(file->work);
-
-	note_copy(fs, file);
-	(void)pthread_mutex_lock(&fs->dirty_lock);
-	file->size = evfs_work_size(file->work);
-	file->room = room;
-	file->closed_ns = 0;
-	(void)pthread_mutex_unlock(&fs->dirty_lock);
-}
-
 /* The bytes changed now. The kernel keeps a time of its own for that, and tells
  * it by a SETATTR: later, or, where it writes everything back just then, before
  * the request that changes them. So a time of a moment ago stays. */
@@ -149,20 +120,6 @@ void evfs_file_forget_time(struct evfs_fs *fs, struct evfs_node *node)
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
 }
 
-void evfs_file_drop(struct evfs_node *node)
-{
-	struct evfs_file *file = node->file;
-	struct evfs_work *work;
-	struct evfs_reader *reader;
-
-	(void)pthread_rwlock_wrlock(&file->data);
-	work = evfs_steal(file->work);
-	reader = evfs_steal(file->reader);
-	(void)pthread_rwlock_unlock(&file->data);
-	evfs_work_free(work);
-	evfs_reader_put(reader);
-}
-
 /* ---- what is sealed ---- */
 
 /* Keeps a reader for the next read, unless the file was sealed anew or another
@@ -179,7 +136,7 @@ static void keep_reader(struct evfs_node *node, struct evfs_reader *reader,
 	same = file->handle.n_base == n_base &&
 	       (n_base == 0 || evfs_dot_equal(file->handle.base[0], *base));
 	evfs_meta_unlock(fs->meta);
-	if (same && !file->reader && !file->work)
+	if (same && !file->reader && !evfs_file_unsealed(file))
 		file->reader = evfs_reader_get(reader);
 	(void)pthread_rwlock_unlock(&file->data);
 }
@@ -226,8 +183,8 @@ int evfs_file_source(struct evfs_fs *fs, fuse_req_t req,
 	struct evfs_file *file = node->file;
 
 	(void)pthread_rwlock_rdlock(&file->data);
-	*ret_work = file->work != NULL;
-	*ret_reader = file->work ? NULL : evfs_reader_get(file->reader);
+	*ret_work = evfs_file_unsealed(file) != NULL;
+	*ret_reader = *ret_work ? NULL : evfs_reader_get(file->reader);
 	(void)pthread_rwlock_unlock(&file->data);
 	if (*ret_work || *ret_reader)
 		return 0;
@@ -273,6 +230,7 @@ static int read_once(struct evfs_fs *fs, fuse_req_t req,
 {
 	struct evfs_file *file = node->file;
 	struct evfs_reader *reader;
+	struct evfs_work *work;
 	bool has_work;
 	int rc;
 
@@ -281,11 +239,12 @@ static int read_once(struct evfs_fs *fs, fuse_req_t req,
 		if (rc != 0 || !has_work)
 			break;
 		(void)pthread_rwlock_rdlock(&file->data);
-		if (file->work) {
-			rc = evfs_work_read(file->work, data, len, offset,
-					    ret_len, err);
+		work = evfs_file_unsealed(file);
+		if (work) {
+			rc = evfs_work_read(work, data, len, offset, ret_len,
+					    err);
 			if (rc == EVFS_ECORRUPT)
-				*ret_damaged = evfs_work_base(file->work);
+				*ret_damaged = evfs_work_base(work);
 			(void)pthread_rwlock_unlock(&file->data);
 			return rc;
 		}
@@ -327,97 +286,8 @@ int evfs_file_read(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 	return rc;
 }
 
-/* ---- the working copy; `writer` held ---- */
-
-static int work_make(struct evfs_fs *fs, struct evfs_node *node,
-		     struct evfs_reader *base, struct evfs_err *err)
-{
-	struct evfs_file *file = node->file;
-	evfs_cleanup_free evfs_dot *dots = NULL;
-	struct evfs_work_ident ident = { 0 };
-	struct evfs_work *work;
-	int rc;
-
-	evfs_meta_lock(fs->meta);
-	ident.ino = file->handle.ino;
-	ident.link = file->handle.link;
-	ident.n_base = file->handle.n_base;
-	dots = evfs_memdup(file->handle.base, ident.n_base * sizeof(*dots));
-	evfs_meta_unlock(fs->meta);
-	if (!dots)
-		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
-	ident.base = dots;
-	if (base) {
-		ident.has_content = true;
-		ident.content = base->content;
-		ident.size = base->size;
-	}
-	rc = evfs_work_new(&fs->place, &ident, base, &work, err);
-	if (rc != 0)
-		return rc;
-	(void)pthread_rwlock_wrlock(&file->data);
-	file->work = work;
-	(void)pthread_rwlock_unlock(&file->data);
-	return 0;
-}
-
-/* The time of a clean file that starts to be written stays as it is shown
- * until the kernel says another: it keeps the times of what it caches, in
- * ticks of some milliseconds, and does not tell one that stays the same. */
-static int keep_time(struct evfs_fs *fs, struct evfs_node *node,
-		     uint64_t size, struct evfs_err *err)
-{
-	struct stat st = { 0 };
-	int rc;
-
-	evfs_meta_lock(fs->meta);
-	rc = evfs_attr_node(fs, node, &st, err);
-	if (rc == 0) {
-		evfs_file_mark_dirty(fs, node, size);
-		(void)evfs_file_set_mtime(fs, node, st.st_mtim.tv_sec,
-					  (uint32_t)st.st_mtim.tv_nsec);
-	}
-	evfs_meta_unlock(fs->meta);
-	return rc;
-}
-
-/* Makes sure that there is a working copy. empty: the old bytes are of no use
- * (truncated to nothing): they are not fetched. On failure the file is as
- * dirty as it was. */
-static int work_ready(struct evfs_fs *fs, fuse_req_t req,
-		      struct evfs_node *node, bool empty,
-		      struct evfs_err *err)
-{
-	struct evfs_file *file = node->file;
-	struct evfs_reader *base = NULL;
-	bool was_dirty;
-	int rc = 0;
-
-	if (file->work)
-		return 0;
-	was_dirty = evfs_file_is_dirty(fs, node);
-	if (!was_dirty && !empty) {
-		rc = evfs_file_reader(fs, req, node, &base, err);
-		if (rc != 0)
-			return rc;
-	}
-	/* Dirty before the first byte is taken: status never lies. */
-	if (!was_dirty)
-		rc = keep_time(fs, node, base ? base->size : 0, err);
-	if (rc == 0)
-		rc = work_make(fs, node, base, err);
-	if (rc == EVFS_ECORRUPT && base) {
-		rc = evfs_file_heal(fs, req, base, err);
-		if (rc == 0)
-			rc = work_make(fs, node, base, err);
-	}
-	evfs_reader_put(base);
-	if (rc != 0 && !was_dirty)
-		evfs_file_mark_clean(fs, node);
-	return rc;
-}
-
-/* After a first operation failed, the copy that was made for it says nothing
+/* ---- writing ----
+ * After a first operation failed, the copy that was made for it says nothing
  * new: it stays, and its sealing finds nothing to do. */
 
 int evfs_file_write(struct evfs_fs *fs, fuse_req_t req,
@@ -428,12 +298,12 @@ int evfs_file_write(struct evfs_fs *fs, fuse_req_t req,
 	int rc;
 
 	(void)pthread_mutex_lock(&file->writer);
-	rc = work_ready(fs, req, node, false, err);
+	rc = evfs_file_work_ready(fs, req, node, false, err);
 	if (rc == 0) {
 		(void)pthread_rwlock_wrlock(&file->data);
 		rc = evfs_work_write(file->work, data, len, offset, err);
 		(void)pthread_rwlock_unlock(&file->data);
-		publish(fs, file);
+		evfs_file_publish(fs, file);
 		if (!cached)
 			touch(fs, file);
 	}
@@ -450,13 +320,13 @@ int evfs_file_truncate(struct evfs_fs *fs, fuse_req_t req,
 	int rc;
 
 	(void)pthread_mutex_lock(&file->writer);
-	rc = work_ready(fs, req, node, size == 0, err);
+	rc = evfs_file_work_ready(fs, req, node, size == 0, err);
 	if (rc == 0) {
 		(void)pthread_rwlock_wrlock(&file->data);
 		same = size > 0 && evfs_work_size(file->work) == size;
 		rc = evfs_work_truncate(file->work, size, err);
 		(void)pthread_rwlock_unlock(&file->data);
-		publish(fs, file);
+		evfs_file_publish(fs, file);
 		/* The kernel goes on showing its own time where the size
 		 * stays; if it means another it tells. */
 		if (!same)
@@ -501,12 +371,12 @@ int evfs_file_allocate(struct evfs_fs *fs, fuse_req_t req,
 	if (offset + len > EVFS_FILE_SIZE_MAX)
 		return evfs_err_set(err, EVFS_EFBIG, "file too large");
 	(void)pthread_mutex_lock(&file->writer);
-	rc = work_ready(fs, req, node, false, err);
+	rc = evfs_file_work_ready(fs, req, node, false, err);
 	if (rc == 0) {
 		(void)pthread_rwlock_wrlock(&file->data);
 		rc = allocate(fs, file->work, mode, offset, len, err);
 		(void)pthread_rwlock_unlock(&file->data);
-		publish(fs, file);
+		evfs_file_publish(fs, file);
 		touch(fs, file);
 	}
 	(void)pthread_mutex_unlock(&file->writer);
@@ -528,18 +398,18 @@ int evfs_file_seek(struct evfs_fs *fs, fuse_req_t req, struct evfs_node *node,
 {
 	struct evfs_file *file = node->file;
 	struct evfs_reader *reader;
+	struct evfs_work *work;
 	uint64_t size = 0, found = 0;
-	bool has_work;
 	int rc;
 
 	(void)pthread_rwlock_rdlock(&file->data);
-	has_work = file->work != NULL;
-	if (has_work) {
-		size = evfs_work_size(file->work);
-		found = evfs_work_seek(file->work, offset, hole);
+	work = evfs_file_unsealed(file);
+	if (work) {
+		size = evfs_work_size(work);
+		found = evfs_work_seek(work, offset, hole);
 	}
 	(void)pthread_rwlock_unlock(&file->data);
-	if (has_work)
+	if (work)
 		return seek_result(found, offset, size, hole, ret, err);
 	rc = evfs_file_reader(fs, req, node, &reader, err);
 	if (rc != 0)
@@ -571,14 +441,14 @@ static int copy_whole(struct evfs_fs *fs, fuse_req_t req,
 	(void)pthread_mutex_lock(&file->writer);
 	/* Only an empty new file, or one truncated to nothing. */
 	if (evfs_file_is_dirty(fs, to) && file->size == 0)
-		rc = work_ready(fs, req, to, true, err);
+		rc = evfs_file_work_ready(fs, req, to, true, err);
 	if (rc == 0 && file->work && evfs_work_size(file->work) == 0 &&
 	    evfs_work_own_bytes(file->work) == 0) {
 		(void)pthread_rwlock_wrlock(&file->data);
 		rc = evfs_work_adopt(file->work, reader, err);
 		(void)pthread_rwlock_unlock(&file->data);
 		*ret_done = rc == 0;
-		publish(fs, file);
+		evfs_file_publish(fs, file);
 	}
 	(void)pthread_mutex_unlock(&file->writer);
 	return rc;

@@ -76,7 +76,4 @@ void evfs_file_mark_dirty(struct evfs_fs *fs, struct evfs_node *node,
 void evfs_file_mark_clean(struct evfs_fs *fs, struct evfs_node *node);
 bool evfs_file_is_dirty(struct evfs_fs *fs, struct evfs_node *node);
 
-/* Drops the working copy and the reader; `writer` held. */
-void evfs_file_drop(struct evfs_node *node);
-
 #endif

@@ -6,9 +6,10 @@
  *
  * Threads: libfuse workers run operations; one notify thread makes the kernel
  * forget what remote changes touched (never inside a request), one sealer seals
- * what stays open and dirty. Locks, in the order of taking: a file's writer
- * lock -> its data lock -> meta -> leaves (node table, list of dirty files,
- * queue of the notify thread), of which the table comes before the list. */
+ * what stays open and dirty. Locks, in the order of taking: a file's sealing
+ * lock -> its writer lock -> its data lock -> meta -> leaves (node table, list
+ * of dirty files, queue of the notify thread), of which the table comes before
+ * the list. */
 #ifndef EVFS_FS_FS_H
 #define EVFS_FS_FS_H
 

@@ -94,7 +94,8 @@ struct evfs_node *evfs_node_full_new(enum evfs_node_type type,
 	node->kind = kind;
 	node->key = key;
 	if (node->file &&
-	    (pthread_mutex_init(&node->file->writer, NULL) != 0 ||
+	    (pthread_mutex_init(&node->file->sealing, NULL) != 0 ||
+	     pthread_mutex_init(&node->file->writer, NULL) != 0 ||
 	     pthread_rwlock_init(&node->file->data, NULL) != 0)) {
 		evfs_free(node);
 		return NULL;
@@ -106,9 +107,11 @@ void evfs_node_full_free(struct evfs_node *node)
 {
 	if (node->file) {
 		evfs_work_free(node->file->work);
+		evfs_work_free(node->file->frozen);
 		evfs_reader_put(node->file->reader);
 		(void)pthread_rwlock_destroy(&node->file->data);
 		(void)pthread_mutex_destroy(&node->file->writer);
+		(void)pthread_mutex_destroy(&node->file->sealing);
 	}
 	evfs_virtual_free(node->virt);
 	evfs_free(node);
@@ -327,7 +330,7 @@ static bool may_put_away(struct evfs_fs *fs, const struct evfs_node *node)
 	(void)pthread_mutex_lock(&fs->dirty_lock);
 	may = !file->dirty && !file->error && file->n_open == 0;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
-	return may && !file->work && !file->logged;
+	return may && !file->work && !file->frozen && !file->logged;
 }
 
 /* Meta and table locked: the record alone remains. False: no memory. */

@@ -41,12 +41,17 @@ struct evfs_virtual;
 struct evfs_work;
 struct evfs_reader;
 
-/* A file's data. Lock order: writer, data, meta, leaves. */
+/* A file's data. Lock order: sealing, writer, data, meta, leaves. */
 struct evfs_file {
 	struct evfs_handle handle;  /* meta lock */
-	pthread_mutex_t writer;     /* one writer or sealer at a time */
-	pthread_rwlock_t data;      /* the two below */
+	pthread_mutex_t sealing;    /* one seal at a time */
+	pthread_mutex_t writer;     /* one at a time who writes, or begins or
+	                             * ends a seal */
+	pthread_rwlock_t data;      /* the three below: to change one, and to
+	                             * read one without `writer` */
 	struct evfs_work *work;     /* owned: bytes not sealed yet, or NULL */
+	struct evfs_work *frozen;   /* owned: those that are being sealed, or
+	                             * NULL; work, if any, lies over it */
 	struct evfs_reader *reader; /* one reference, of what handle shows;
 	                             * kept until the last close, or, where
 	                             * that is not heard of, until the node is
@@ -54,6 +59,12 @@ struct evfs_file {
 	bool logged;                /* a seal failed, and that stands in the
 	                             * log; under writer */
 	uint64_t noted;             /* the same as handle.work; under writer */
+	struct evfs_content_ref frozen_as; /* under writer: what frozen is
+	                             * sealed as; before that, where work lies
+	                             * over it, its times */
+	bool frozen_sealed;         /* that is done; under writer */
+	uint64_t over_ns;           /* monotonic: when work was laid over it;
+	                             * under writer */
 	/* "pub": under the fs's dirty_lock. */
 	int error;                  /* of a seal that failed, EVFS_E...: for
 	                             * fsync and close */

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "fs/attr.h"
 #include "fs/file.h"
+#include "fs/file_work.h"
 #include "fs/fs_priv.h"
 #include "fs/notify.h"
 #include "fs/quorum.h"
@@ -27,26 +28,43 @@ struct seal {
 	bool sealed;                   /* that part is done */
 };
 
-/* Bytes into the store; `writer` held, no meta lock. */
-static int prepare(struct seal *seal, struct evfs_err *err)
+/* Bytes into the store; no meta lock. */
+static int put_frozen(struct seal *seal, struct evfs_work *work,
+		      struct evfs_err *err)
 {
-	struct evfs_file *file = seal->node->file;
 	struct evfs_reader *base;
 	int rc;
 
-	if (!file->work) {
-		seal->ref.content = EVFS_CONTENT_EMPTY;
-		return 0;
-	}
-	rc = evfs_work_put(file->work, &seal->put, &seal->ref.content,
+	rc = evfs_work_put(work, &seal->put, &seal->ref.content,
 			   &seal->ref.size, err);
 	if (rc != EVFS_ECORRUPT)
 		return rc;
-	base = evfs_work_base(file->work);
+	base = evfs_work_base(work);
 	if (base && evfs_file_heal(seal->fs, NULL, base, NULL) == 0)
-		rc = evfs_work_put(file->work, &seal->put, &seal->ref.content,
+		rc = evfs_work_put(work, &seal->put, &seal->ref.content,
 				   &seal->ref.size, err);
 	evfs_reader_put(base);
+	return rc;
+}
+
+/* `writer` held; not while what takes its time is put. */
+static int prepare(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_file *file = seal->node->file;
+	struct evfs_work *work;
+	int rc;
+
+	evfs_file_freeze(seal->node);
+	work = file->frozen;
+	if (!work) {
+		seal->ref.content = EVFS_CONTENT_EMPTY;
+		return 0;
+	}
+	if (!evfs_work_is_overlay(work))
+		return put_frozen(seal, work, err);
+	(void)pthread_mutex_unlock(&file->writer);
+	rc = put_frozen(seal, work, err);
+	(void)pthread_mutex_lock(&file->writer);
 	return rc;
 }
 
@@ -125,19 +143,33 @@ static int commit_version(struct seal *seal, struct evfs_err *err)
 	if (rc != 0 || seal->orphan)
 		return rc;
 	(void)pthread_mutex_lock(&fs->dirty_lock);
-	seal->ref.mtime_s = file->mtime_s;
-	seal->ref.mtime_ns = file->mtime_ns;
-	seal->ref.closed_ns = file->closed_ns;
+	evfs_file_frozen_times(file, &seal->ref);
+	/* Else the time is that of what was written meanwhile. */
+	file->timed = !file->work;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	/* They were taken away at each write that must not leave them
 	 * (fs/privs.h). */
 	seal->ref.keeps_set_id = true;
-	file->timed = true;
-	(void)pthread_mutex_unlock(&fs->dirty_lock);
 	rc = put_version(seal, err);
 	if (rc == 0 && file->noted != 0)
 		rc = evfs_work_done_note(fs->meta, file->noted, err);
-	if (rc == 0)
-		file->handle.work = file->noted = 0;
+	if (rc != 0)
+		return rc;
+	file->handle.work = file->noted = 0;
+	file->frozen_as = seal->ref;
+	return 0;
+}
+
+/* Meta locked: the version, and what belongs to the same step. */
+static int commit(struct seal *seal, bool dirty, struct evfs_err *err)
+{
+	int rc = dirty ? commit_version(seal, err) : 0;
+
+	seal->sealed = rc == 0 && dirty && !seal->orphan;
+	if (dirty && rc != 0)
+		evfs_file_forget_time(seal->fs, seal->node);
+	if (rc == 0 && seal->step)
+		rc = seal->step(seal->arg, err);
 	return rc;
 }
 
@@ -149,20 +181,16 @@ static int seal_locked(struct seal *seal, bool dirty, struct evfs_err *err)
 
 	if (dirty)
 		rc = prepare(seal, err);
-	if (rc != 0)
-		return rc;
-	if (dirty)
+	if (rc == 0 && dirty)
 		evfs_meta_lock_content(fs->meta);
-	else
+	else if (rc == 0)
 		evfs_meta_lock(fs->meta);
-	if (dirty)
-		rc = commit_version(seal, err);
-	seal->sealed = rc == 0 && dirty && !seal->orphan;
-	if (dirty && rc != 0)
-		evfs_file_forget_time(fs, seal->node);
-	if (rc == 0 && seal->step)
-		rc = seal->step(seal->arg, err);
-	evfs_meta_unlock(fs->meta);
+	if (rc == 0) {
+		rc = commit(seal, dirty, err);
+		evfs_meta_unlock(fs->meta);
+	}
+	if (dirty && !seal->sealed)
+		evfs_file_thaw(seal->node);
 	return rc;
 }
 
@@ -208,27 +236,101 @@ static bool is_garbage(struct evfs_fs *fs, struct evfs_node *node)
 	return !open;
 }
 
-/* Nothing is left to be sealed. `writer` held: whoever takes it next must find
- * either a working copy that counts, or none and a clean file. The caller has
- * a pin, so the list's is not the last. */
+/* ---- what follows; `sealing` and `writer` held ---- */
+
+static bool is_kept(const struct evfs_work *work)
+{
+	return work && evfs_work_is_kept(work);
+}
+
+/* Nothing is left to be sealed. The caller has a pin, so the list's is not the
+ * last. */
+static void clean(struct evfs_fs *fs, struct evfs_node *node)
+{
+	struct evfs_file *file = node->file;
+
+	/* What was promised has its version, or its removal, on the disk. */
+	if (file->work)
+		evfs_work_release(file->work);
+	if (file->frozen)
+		evfs_work_release(file->frozen);
+	evfs_file_drop(node);
+	file->frozen_sealed = file->logged = false;
+	evfs_file_mark_clean(fs, node);
+}
+
+/* Nobody will need what is there. */
+static int give_up(struct evfs_fs *fs, struct evfs_node *node,
+		   struct evfs_err *err)
+{
+	struct evfs_file *file = node->file;
+	int rc = 0;
+
+	if (is_kept(file->work) || is_kept(file->frozen))
+		rc = evfs_meta_sync(fs->meta, err);
+	if (rc == 0)
+		clean(fs, node);
+	return rc;
+}
+
+/* What was frozen is sealed. A copy that was promised stays until that is on
+ * the disk, and what was written meanwhile is of no use without it. */
 static int finish(struct evfs_fs *fs, struct evfs_node *node,
 		  struct evfs_err *err)
 {
-	struct evfs_work *work = node->file->work;
-	int rc;
+	struct evfs_file *file = node->file;
+	int rc = 0;
 
-	if (work && evfs_work_is_kept(work)) {
-		/* What was promised is there until its version, or its removal,
-		 * is on the disk. */
+	if (file->work || is_kept(file->frozen)) {
+		(void)pthread_mutex_unlock(&file->writer);
 		rc = evfs_meta_sync(fs->meta, err);
-		if (rc != 0)
-			return rc;
-		evfs_work_release(work);
+		(void)pthread_mutex_lock(&file->writer);
 	}
-	evfs_file_drop(node);
-	node->file->logged = false;
-	evfs_file_mark_clean(fs, node);
-	return 0;
+	if (rc != 0)
+		return rc;
+	if (!file->work) {
+		clean(fs, node);
+		return 0;
+	}
+	evfs_work_release(file->frozen);
+	rc = evfs_file_rebase(fs, node, err);
+	if (rc == 0)
+		file->frozen_sealed = file->logged = false;
+	return rc;
+}
+
+/* Seals what is there now; not what is written meanwhile. */
+static int seal_once(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_fs *fs = seal->fs;
+	struct evfs_node *node = seal->node;
+	struct evfs_file *file = node->file;
+	bool dirty = evfs_file_is_dirty(fs, node);
+	int rc = 0, rc_finish;
+
+	if (dirty && is_garbage(fs, node))
+		rc = give_up(fs, node, err);
+	if (dirty && is_orphan(fs, file))
+		dirty = false;
+	if (rc == 0 && (dirty || seal->step))
+		rc = seal_locked(seal, dirty, err);
+	if (!seal->sealed)
+		return rc;
+	/* Whatever became of the step. */
+	file->frozen_sealed = file->frozen != NULL;
+	rc_finish = finish(fs, node, rc == 0 ? err : NULL);
+	return rc == 0 ? rc_finish : rc;
+}
+
+/* First what a seal that failed has left. */
+static int seal_left(struct seal *seal, struct evfs_err *err)
+{
+	struct seal left = { .fs = seal->fs, .node = seal->node };
+	struct evfs_file *file = seal->node->file;
+
+	if (file->frozen_sealed)
+		return finish(seal->fs, seal->node, err);
+	return file->frozen ? seal_once(&left, err) : 0;
 }
 
 int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
@@ -237,29 +339,18 @@ int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 {
 	struct seal seal = { .fs = fs, .node = node, .step = step,
 			     .arg = arg };
-	struct evfs_err local = { 0 };
 	struct evfs_file *file = node ? node->file : NULL;
-	bool dirty;
-	int rc = 0;
+	int rc;
 
 	if (!file)
 		return seal_locked(&seal, false, err);
+	(void)pthread_mutex_lock(&file->sealing);
 	(void)pthread_mutex_lock(&file->writer);
-	dirty = evfs_file_is_dirty(fs, node);
-	if (dirty && is_garbage(fs, node))
-		rc = finish(fs, node, &local);
-	if (dirty && is_orphan(fs, file))
-		dirty = false;
-	if (rc == 0 && (dirty || step))
-		rc = seal_locked(&seal, dirty, &local);
-	if (seal.sealed) { /* whatever became of the step */
-		int rc_finish = finish(fs, node, rc == 0 ? &local : NULL);
-
-		rc = rc == 0 ? rc_finish : rc;
-	}
+	rc = seal_left(&seal, err);
+	if (rc == 0)
+		rc = seal_once(&seal, err);
 	(void)pthread_mutex_unlock(&file->writer);
-	if (rc != 0 && err)
-		*err = local;
+	(void)pthread_mutex_unlock(&file->sealing);
 	return rc;
 }
 
@@ -291,14 +382,14 @@ static bool may_keep(struct evfs_fs *fs, struct evfs_file *file)
 	return may;
 }
 
-/* `writer` held. False: it is to be sealed. */
+/* `sealing` and `writer` held. False: it is to be sealed. */
 static bool keep(struct evfs_fs *fs, struct evfs_node *node)
 {
 	struct evfs_file *file = node->file;
 	uint32_t mtime_ns;
 	int64_t mtime_s;
 
-	if (!evfs_file_is_dirty(fs, node) || !file->work ||
+	if (!evfs_file_is_dirty(fs, node) || !file->work || file->frozen ||
 	    !evfs_work_is_long(file->work) || !may_keep(fs, file))
 		return false;
 	(void)pthread_mutex_lock(&fs->dirty_lock);
@@ -322,9 +413,11 @@ int evfs_seal_or_keep(struct evfs_fs *fs, struct evfs_node *node,
 
 	evfs_quorum_of_mount(fs, &settings);
 	if (settings.write <= 1) {
+		(void)pthread_mutex_lock(&node->file->sealing);
 		(void)pthread_mutex_lock(&node->file->writer);
 		kept = keep(fs, node);
 		(void)pthread_mutex_unlock(&node->file->writer);
+		(void)pthread_mutex_unlock(&node->file->sealing);
 	}
 	if (!kept)
 		return evfs_seal(fs, node, err);

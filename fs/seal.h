@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Sealing: a working copy becomes a version. Bytes go to the content store
- * without any lock but the node's own; then, in one stretch under the meta
- * lock, they are made known, the version is written, and what else belongs to
- * the same step is done. Only then the working copy is dropped; when anything
- * fails it stays, and is tried again. */
+ * without any lock that a writer needs (fs/file_work.h); then, in one stretch
+ * under the meta lock, they are made known, the version is written, and what
+ * else belongs to the same step is done. Only then the working copy is dropped;
+ * when anything fails it stays, and is tried again. What is written meanwhile
+ * is left to the next seal. */
 #ifndef EVFS_FS_SEAL_H
 #define EVFS_FS_SEAL_H
 

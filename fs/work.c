@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,26 +52,17 @@ void evfs_reader_put(struct evfs_reader *reader)
 
 /* ---- life ---- */
 
-/* Makes the overlay's two files, empty. */
-static int overlay_open(struct evfs_work *work, struct evfs_err *err)
+/* The overlay's file, empty. */
+static int overlay_create(struct evfs_work *work, struct evfs_err *err)
 {
 	evfs_cleanup_free char *path = NULL;
-	int rc;
 
 	work->number = atomic_fetch_add(&work->place->next, 1);
 	path = evfs_work_path(work->place, work->number, "");
 	if (!path)
 		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
 	work->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (work->fd < 0)
-		return evfs_err_sys(err, errno, "%s", path);
-	rc = evfs_work_log_open(work, err);
-	if (rc != 0) {
-		(void)close(work->fd);
-		(void)unlink(path);
-		work->fd = -1;
-	}
-	return rc;
+	return work->fd < 0 ? evfs_err_sys(err, errno, "%s", path) : 0;
 }
 
 static void overlay_remove(struct evfs_work *work)
@@ -92,6 +84,18 @@ static void overlay_remove(struct evfs_work *work)
 		(void)unlink(log);
 	work->fd = -1;
 	work->log_fd = -1;
+}
+
+/* The overlay's two files, empty. */
+static int overlay_open(struct evfs_work *work, struct evfs_err *err)
+{
+	int rc = overlay_create(work, err);
+
+	if (rc == 0)
+		rc = evfs_work_log_open(work, err);
+	if (rc != 0)
+		overlay_remove(work);
+	return rc;
 }
 
 /* All of a small base into memory. */
@@ -116,6 +120,15 @@ static int load(struct evfs_work *work, struct evfs_reader *base,
 	return rc;
 }
 
+static void lay_over(struct evfs_work *work, struct evfs_reader *base)
+{
+	evfs_reader_put(work->base);
+	work->base = evfs_reader_get(base);
+	work->under = NULL;
+	work->base_limit = base->size;
+	work->base_holes = base->holes;
+}
+
 static int start(struct evfs_work *work, struct evfs_reader *base,
 		 struct evfs_err *err)
 {
@@ -125,8 +138,7 @@ static int start(struct evfs_work *work, struct evfs_reader *base,
 		return load(work, base, err);
 	}
 	work->size = base->size;
-	work->base_limit = base->size;
-	work->base = evfs_reader_get(base);
+	lay_over(work, base);
 	return overlay_open(work, err);
 }
 
@@ -181,7 +193,7 @@ uint64_t evfs_work_size(const struct evfs_work *work)
 
 uint64_t evfs_work_number(const struct evfs_work *work)
 {
-	return work->fd < 0 ? 0 : work->number;
+	return work->log_fd < 0 ? 0 : work->number;
 }
 
 uint64_t evfs_work_room(const struct evfs_work *work)
@@ -192,8 +204,8 @@ uint64_t evfs_work_room(const struct evfs_work *work)
 	if (work->fd < 0 || fstat(work->fd, &st) != 0)
 		return work->size;
 	room = (uint64_t)st.st_blocks * 512;
-	if (work->base && work->base_limit > work->base->holes)
-		room += work->base_limit - work->base->holes;
+	if (work->base_limit > work->base_holes)
+		room += work->base_limit - work->base_holes;
 	return room < work->size ? room : work->size;
 }
 
@@ -211,6 +223,24 @@ uint64_t evfs_work_own_bytes(const struct evfs_work *work)
 
 /* ---- reading ---- */
 
+/* Of what it lies over, all of len bytes. */
+static int read_below(struct evfs_work *work, uint8_t *data, size_t len,
+		      uint64_t offset, struct evfs_err *err)
+{
+	size_t got = 0;
+	int rc;
+
+	if (work->under)
+		rc = evfs_work_read(work->under, data, len, offset, &got, err);
+	else
+		rc = evfs_content_read(work->base->reader, data, len, offset,
+				       &got, err);
+	if (rc == 0 && got != len)
+		rc = evfs_err_set(err, EVFS_ECORRUPT,
+				  "content ends too early");
+	return rc;
+}
+
 /* One stretch of the overlay that comes from one place. */
 static int read_piece(struct evfs_work *work, uint8_t *data, size_t want,
 		      uint64_t offset, size_t *ret_len, struct evfs_err *err)
@@ -218,8 +248,6 @@ static int read_piece(struct evfs_work *work, uint8_t *data, size_t want,
 	uint64_t end = offset + want;
 	struct evfs_range range;
 	bool found = evfs_ranges_next(&work->own, offset, &range);
-	size_t len = 0;
-	int rc;
 
 	if (found && range.start <= offset) {
 		if (end > range.end)
@@ -233,12 +261,7 @@ static int read_piece(struct evfs_work *work, uint8_t *data, size_t want,
 		if (end > work->base_limit)
 			end = work->base_limit;
 		*ret_len = (size_t)(end - offset);
-		rc = evfs_content_read(work->base->reader, data, *ret_len,
-				       offset, &len, err);
-		if (rc == 0 && len != *ret_len)
-			rc = evfs_err_set(err, EVFS_ECORRUPT,
-					  "content ends too early");
-		return rc;
+		return read_below(work, data, *ret_len, offset, err);
 	}
 	*ret_len = (size_t)(end - offset);
 	memset(data, 0, *ret_len);
@@ -303,7 +326,7 @@ static int spill(struct evfs_work *work, struct evfs_err *err)
 {
 	int rc;
 
-	assert(work->fd < 0 && !work->base);
+	assert(work->fd < 0 && !evfs_work_has_base(work));
 	if (evfs_ranges_reserve(&work->own) != 0)
 		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
 	work->ident.has_content = false;
@@ -404,7 +427,8 @@ static uint64_t front_of(const struct evfs_work *work)
  * of that a copy goes into the store, and this never has to reach the disk. */
 static void send_on(struct evfs_work *work, uint64_t end, uint64_t len)
 {
-	if (len < SEND_MIN || (work->base && end > front_of(work)))
+	if (len < SEND_MIN ||
+	    (evfs_work_has_base(work) && end > front_of(work)))
 		return;
 	work->unsent += len;
 	if (work->unsent < SEND_STEP)
@@ -551,6 +575,8 @@ int evfs_work_zero(struct evfs_work *work, uint64_t offset, uint64_t len,
 
 struct evfs_reader *evfs_work_base(const struct evfs_work *work)
 {
+	if (work->under)
+		work = work->under;
 	return evfs_reader_get(work->base);
 }
 
@@ -580,11 +606,100 @@ int evfs_work_adopt(struct evfs_work *work, struct evfs_reader *base,
 	if (rc != 0)
 		return rc;
 	evfs_ahead_free(evfs_steal(work->ahead));
-	evfs_reader_put(work->base);
-	work->base = evfs_reader_get(base);
-	work->base_limit = base->size;
+	lay_over(work, base);
 	work->size = base->size;
 	evfs_free(evfs_steal(work->memory));
 	work->memory_cap = 0;
+	return 0;
+}
+
+/* ---- writing on while it is put ---- */
+
+bool evfs_work_is_overlay(const struct evfs_work *work)
+{
+	return work->fd >= 0;
+}
+
+bool evfs_work_has_base(const struct evfs_work *work)
+{
+	return work->base || work->under;
+}
+
+int evfs_work_over(struct evfs_work *under, struct evfs_work **ret,
+		   struct evfs_err *err)
+{
+	struct evfs_work *work = evfs_calloc(1, sizeof(*work));
+	int rc;
+
+	assert(under->fd >= 0 && !under->under);
+	if (!work)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	work->place = under->place;
+	work->log_fd = -1;
+	work->ident.ino = under->ident.ino;
+	work->under = under;
+	work->size = work->base_limit = under->size;
+	work->base_holes = under->size - evfs_work_room(under);
+	rc = overlay_create(work, err);
+	if (rc != 0) {
+		evfs_work_free(work);
+		return rc;
+	}
+	*ret = work;
+	return 0;
+}
+
+/* A log for what has none yet. It must not be found before it is whole: so it
+ * gets a number of its own, and the overlay follows. */
+static int log_late(struct evfs_work *work, struct evfs_err *err)
+{
+	uint64_t before = work->number;
+	evfs_cleanup_free char *from = NULL;
+	evfs_cleanup_free char *to = NULL;
+	int rc;
+
+	from = evfs_work_path(work->place, before, "");
+	work->number = atomic_fetch_add(&work->place->next, 1);
+	to = evfs_work_path(work->place, work->number, "");
+	if (!from || !to)
+		rc = evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	else
+		rc = evfs_work_log_state(work, err);
+	if (rc == 0 && rename(from, to) != 0) {
+		rc = evfs_err_sys(err, errno, "%s", from);
+		(void)close(work->log_fd);
+		work->log_fd = -1;
+		evfs_work_discard(work->place, work->number);
+	}
+	if (rc != 0)
+		work->number = before;
+	return rc;
+}
+
+int evfs_work_rebase(struct evfs_work *work,
+		     const struct evfs_work_ident *ident,
+		     struct evfs_reader *base, struct evfs_err *err)
+{
+	evfs_dot *dots = evfs_memdup(ident->base,
+				     ident->n_base * sizeof(*ident->base));
+
+	assert(work->log_fd < 0);
+	if (!dots)
+		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	evfs_free(work->ident.base);
+	work->ident.base = dots;
+	work->ident.n_base = ident->n_base;
+	work->ident.link = ident->link;
+	if (work->under) { /* else it has got another base meanwhile */
+		work->ident.has_content = base != NULL;
+		work->ident.content = ident->content;
+		work->ident.size = ident->size;
+		work->base = evfs_reader_get(base);
+		work->under = NULL;
+		if (!base)
+			work->base_limit = 0;
+	}
+	/* It is as good without, but for a crash. */
+	(void)!log_late(work, NULL);
 	return 0;
 }

@@ -74,8 +74,8 @@ int evfs_work_new(struct evfs_workplace *place,
 void evfs_work_free(struct evfs_work *work);
 
 uint64_t evfs_work_size(const struct evfs_work *work);
-/* Of its files in the place; 0: it is in memory. A new one after some
- * failures. */
+/* Of its files in the place; 0: a crash leaves nothing of it. A new one after
+ * some failures. */
 uint64_t evfs_work_number(const struct evfs_work *work);
 /* Bytes that the file takes up: what is on disk of the overlay, and the base
  * without its holes; not more than its size. */
@@ -94,8 +94,8 @@ int evfs_work_truncate(struct evfs_work *work, uint64_t size,
 /* Zeros; does not change the size. */
 int evfs_work_zero(struct evfs_work *work, uint64_t offset, uint64_t len,
 		   struct evfs_err *err) EVFS_MUST_USE;
-/* What it lies over, one reference for the caller; NULL where it lies over
- * nothing. */
+/* The content that it lies over, one reference for the caller; NULL where it
+ * lies over nothing. */
 struct evfs_reader *evfs_work_base(const struct evfs_work *work);
 /* An empty working copy gets the content of another file, whole, without
  * reading it: the reader is the new base (a reference is taken). */
@@ -112,6 +112,26 @@ uint64_t evfs_work_seek(struct evfs_work *work, uint64_t offset, bool hole);
 int evfs_work_put(struct evfs_work *work, struct evfs_content_put **ret_put,
 		  evfs_hash *ret_name, uint64_t *ret_size,
 		  struct evfs_err *err) EVFS_MUST_USE;
+
+/* ---- writing on while it is put ----
+ * Putting a long one takes its time. If nobody changes it meanwhile, what is
+ * written can go into another that lies over it. */
+
+/* Is it in files? What is in memory is put at once. */
+bool evfs_work_is_overlay(const struct evfs_work *work);
+/* A working copy of what `under` holds, which outlives it or the next call. A
+ * crash before that leaves nothing of it. */
+int evfs_work_over(struct evfs_work *under, struct evfs_work **ret,
+		   struct evfs_err *err) EVFS_MUST_USE;
+/* What lay under it is sealed: ident says as what, and base reads that (a
+ * reference is taken; NULL is fine where evfs_work_is_complete()). Without
+ * room for its log a crash still leaves nothing of it. */
+int evfs_work_rebase(struct evfs_work *work,
+		     const struct evfs_work_ident *ident,
+		     struct evfs_reader *base, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* Does nothing of what it lies over show through? */
+bool evfs_work_is_complete(const struct evfs_work *work);
 
 /* Removes the files of that number, if they are there. */
 void evfs_work_discard(struct evfs_workplace *place, uint64_t number);

@@ -13,7 +13,7 @@
 
 bool evfs_work_is_long(const struct evfs_work *work)
 {
-	return work->fd >= 0 && work->ahead && !work->adopted &&
+	return work->log_fd >= 0 && work->ahead && !work->adopted &&
 	       evfs_work_is_complete(work) &&
 	       evfs_ahead_left(work->ahead) >= LONG_MIN;
 }

@@ -59,25 +59,22 @@ static int put_head(struct evfs_buf *buf, const struct evfs_work_ident *ident)
 	return rc;
 }
 
-int evfs_work_log_open(struct evfs_work *work, struct evfs_err *err)
+/* A new log of these bytes. */
+static int log_start(struct evfs_work *work, const struct evfs_buf *bytes,
+		     struct evfs_err *err)
 {
-	evfs_cleanup_free char *path = NULL;
-	struct evfs_buf head = { 0 };
+	evfs_cleanup_free char *path =
+		evfs_work_path(work->place, work->number, ".log");
 	int rc;
 
-	path = evfs_work_path(work->place, work->number, ".log");
-	if (!path || put_head(&head, &work->ident) != 0) {
-		evfs_buf_fini(&head);
+	if (!path)
 		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
-	}
 	work->log_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC |
 			    O_APPEND, 0600);
 	if (work->log_fd < 0)
-		rc = evfs_err_sys(err, errno, "%s", path);
-	else
-		rc = evfs_io_write(work->log_fd, head.data, head.len, err);
-	evfs_buf_fini(&head);
-	if (rc != 0 && work->log_fd >= 0) {
+		return evfs_err_sys(err, errno, "%s", path);
+	rc = evfs_io_write(work->log_fd, bytes->data, bytes->len, err);
+	if (rc != 0) {
 		(void)close(work->log_fd);
 		(void)unlink(path);
 		work->log_fd = -1;
@@ -85,14 +82,35 @@ int evfs_work_log_open(struct evfs_work *work, struct evfs_err *err)
 	return rc;
 }
 
+int evfs_work_log_open(struct evfs_work *work, struct evfs_err *err)
+{
+	struct evfs_buf bytes = { 0 };
+	int rc = put_head(&bytes, &work->ident);
+
+	if (rc != 0)
+		rc = evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	else
+		rc = log_start(work, &bytes, err);
+	evfs_buf_fini(&bytes);
+	return rc;
+}
+
+static void fill_record(uint8_t bytes[RECORD_LEN], char type, uint64_t a,
+			uint64_t b)
+{
+	bytes[0] = (uint8_t)type;
+	evfs_be64_write(bytes + 1, a);
+	evfs_be64_write(bytes + 9, b);
+}
+
 static int record(struct evfs_work *work, char type, uint64_t a, uint64_t b,
 		  struct evfs_err *err)
 {
 	uint8_t bytes[RECORD_LEN];
 
-	bytes[0] = (uint8_t)type;
-	evfs_be64_write(bytes + 1, a);
-	evfs_be64_write(bytes + 9, b);
+	if (work->log_fd < 0)
+		return 0;
+	fill_record(bytes, type, a, b);
 	return evfs_io_write(work->log_fd, bytes, sizeof(bytes), err);
 }
 
@@ -124,10 +142,38 @@ int evfs_work_log_base(struct evfs_work *work, struct evfs_err *err)
 	uint8_t bytes[RECORD_BASE_LEN];
 
 	work->timed = false;
+	if (work->log_fd < 0)
+		return 0;
 	bytes[0] = 'B';
 	memcpy(bytes + 1, work->ident.content.b, EVFS_HASH_SIZE);
 	evfs_be64_write(bytes + 1 + EVFS_HASH_SIZE, work->ident.size);
 	return evfs_io_write(work->log_fd, bytes, sizeof(bytes), err);
+}
+
+static int put_record(struct evfs_buf *buf, char type, uint64_t a, uint64_t b)
+{
+	uint8_t bytes[RECORD_LEN];
+
+	fill_record(bytes, type, a, b);
+	return evfs_buf_put(buf, bytes, sizeof(bytes));
+}
+
+int evfs_work_log_state(struct evfs_work *work, struct evfs_err *err)
+{
+	struct evfs_range range = { 0, 0 };
+	struct evfs_buf bytes = { 0 };
+	int rc = put_head(&bytes, &work->ident);
+
+	rc = rc ? rc : put_record(&bytes, 'T', work->base_limit, 0);
+	while (rc == 0 && evfs_ranges_next(&work->own, range.end, &range))
+		rc = put_record(&bytes, 'W', range.start, range.end);
+	rc = rc ? rc : put_record(&bytes, 'T', work->size, 0);
+	if (rc != 0)
+		rc = evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	else
+		rc = log_start(work, &bytes, err);
+	evfs_buf_fini(&bytes);
+	return rc;
 }
 
 /* ---- recovery ---- */

@@ -41,11 +41,15 @@ struct evfs_work {
 	uint8_t *memory;              /* owned; all bytes, or NULL: overlay */
 	size_t memory_cap;
 	struct evfs_reader *base;     /* OVERLAY: a reference, or NULL */
-	uint64_t base_limit;          /* bytes of base that show through */
+	struct evfs_work *under;      /* OVERLAY: borrowed: in place of base,
+	                               * until that is sealed; or NULL */
+	uint64_t base_limit;          /* bytes of either that show through */
+	uint64_t base_holes;          /* bytes of it known to be in holes */
 	struct evfs_ranges own;       /* OVERLAY: bytes that are ours */
 	uint64_t number;              /* OVERLAY: of its files */
 	int fd;                       /* OVERLAY: the bytes; else -1 */
-	int log_fd;                   /* OVERLAY: the log; else -1 */
+	int log_fd;                   /* OVERLAY: the log; else, and while it
+	                               * lies over an unsealed one, -1 */
 	uint64_t unsent;              /* OVERLAY: new bytes that the disk was
 	                               * not asked to take yet */
 	struct evfs_ahead *ahead;     /* OVERLAY: owned; NULL: not (yet) */
@@ -64,8 +68,12 @@ struct evfs_work {
 char *evfs_work_path(const struct evfs_workplace *place, uint64_t number,
 		     const char *suffix);
 
-/* Starts the log of an overlay, with the head; and its records. */
+/* Starts the log of an overlay, with the head; and its records, which are
+ * dropped where there is no log. */
 int evfs_work_log_open(struct evfs_work *work, struct evfs_err *err)
+	EVFS_MUST_USE;
+/* The same, with the records that say what it is now. */
+int evfs_work_log_state(struct evfs_work *work, struct evfs_err *err)
 	EVFS_MUST_USE;
 int evfs_work_log_write(struct evfs_work *work, uint64_t start, uint64_t end,
 			struct evfs_err *err) EVFS_MUST_USE;
@@ -76,8 +84,8 @@ int evfs_work_log_base(struct evfs_work *work, struct evfs_err *err)
 int evfs_work_log_time(struct evfs_work *work, int64_t mtime_s,
 		       uint32_t mtime_ns, struct evfs_err *err) EVFS_MUST_USE;
 
-/* Does nothing of the base show through? */
-bool evfs_work_is_complete(const struct evfs_work *work);
+/* Does it lie over anything? */
+bool evfs_work_has_base(const struct evfs_work *work);
 /* Leaves the files where they are. */
 void evfs_work_close_files(struct evfs_work *work);
 /* Both files and their names are on the disk (fs/work_keep.c). */

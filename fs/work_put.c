@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A working copy on its way into the content store, and where its holes are. */
+#include <assert.h>
 #include <errno.h>
 #include <unistd.h>
 
@@ -20,6 +21,14 @@ static uint64_t own_seek(const struct evfs_work *work, uint64_t offset,
 	return (uint64_t)at < end ? (uint64_t)at : end;
 }
 
+static uint64_t seek_below(const struct evfs_work *work, uint64_t offset,
+			   bool hole)
+{
+	if (work->under)
+		return evfs_work_seek(work->under, offset, hole);
+	return evfs_content_seek(work->base->reader, offset, hole);
+}
+
 uint64_t evfs_work_seek(struct evfs_work *work, uint64_t offset, bool hole)
 {
 	if (work->fd < 0)
@@ -36,8 +45,7 @@ uint64_t evfs_work_seek(struct evfs_work *work, uint64_t offset, bool hole)
 		} else if (offset < work->base_limit) {
 			if (end > work->base_limit)
 				end = work->base_limit;
-			found = evfs_content_seek(work->base->reader, offset,
-						  hole);
+			found = seek_below(work, offset, hole);
 		} else {
 			found = hole ? offset : end;
 		}
@@ -68,7 +76,7 @@ static uint64_t source_hole(void *ctx, uint64_t offset)
 
 bool evfs_work_is_complete(const struct evfs_work *work)
 {
-	return !work->base || work->base_limit == 0 ||
+	return !evfs_work_has_base(work) || work->base_limit == 0 ||
 	       evfs_ranges_has(&work->own, 0, work->base_limit);
 }
 
@@ -87,6 +95,7 @@ static int put_overlay(struct evfs_work *work,
 	bool adopted = false, good = true;
 	int rc = 0;
 
+	assert(!work->under);
 	if (work->ahead && evfs_work_is_complete(work))
 		evfs_ahead_settle(work->ahead); /* it has more hands */
 	if (work->ahead)

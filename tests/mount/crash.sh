@@ -153,6 +153,74 @@ crash_before_sealing() {
 	same_dumps A B
 }
 
+# Written while it is sealed all the time, by the closes of others: what was
+# there before an fsync(2) is there, and nothing of it is a conflict.
+crash_while_sealed() {
+	local file=$(mnt A)/sealed.bin round pid
+	for round in $(seq "${ROUNDS:-10}"); do
+		rm -f "$WORLD/known"*
+		python3 - "$file" "$WORLD/known" "$round" <<-'PY' &
+		import array, os, random, sys, threading
+		path, known, round = sys.argv[1], sys.argv[2], int(sys.argv[3])
+		rng = random.Random(round)
+		blocks = 8192
+		fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+		os.truncate(fd, blocks * 4096)
+		last = array.array('Q', bytes(8 * blocks))
+		count = round << 40
+		over = False # the cache of a dead mount takes writes for ever
+		def write():
+		    global count
+		    try:
+		        while not over:
+		            count += 1
+		            at = rng.randrange(blocks)
+		            os.pwrite(fd, array.array('Q', [count]).tobytes() * 512, at * 4096)
+		            last[at] = count
+		    except OSError:
+		        pass
+		def close():
+		    try:
+		        while not over:
+		            os.close(os.open(path, os.O_WRONLY))
+		    except OSError:
+		        pass
+		threads = [threading.Thread(target=f) for f in (write, close)]
+		for thread in threads:
+		    thread.start()
+		try:
+		    while True:
+		        before = last.tobytes()
+		        os.fsync(fd)
+		        with open(known + '.new', 'wb') as out:
+		            out.write(before)
+		        os.rename(known + '.new', known)
+		except OSError:
+		    over = True
+		for thread in threads:
+		    thread.join()
+		PY
+		pid=$!
+		until_true 60 test -e "$WORLD/known"
+		python3 -c 'import random, time; time.sleep(random.random())'
+		kill9 A
+		start A # before that a close(2) may hang in the kernel
+		wait $pid
+		python3 - "$file" "$WORLD/known" <<-'PY' || fail "round $round: something fsynced is lost"
+		import array, sys
+		known = array.array('Q', open(sys.argv[2], 'rb').read())
+		got = array.array('Q', open(sys.argv[1], 'rb').read())
+		lost = [i for i, k in enumerate(known) if any(got[i * 512 + j] < k for j in (0, 511))]
+		sys.exit(f'blocks {lost[:10]}' if lost else 0)
+		PY
+		equal "round $round: names" "$(ls "$(mnt A)" | grep -c sealed)" 1
+		rm "$file"
+	done
+	[ -z "$(ls "$(store A)/work")" ] || fail "working copies are left"
+	synced A B
+	same_dumps A B
+}
+
 # transactions FILE MODE LEDGER: commits one after the other, of a few KiB and
 # of tens of MiB, and then notes each down
 transactions() {
@@ -261,6 +329,7 @@ try crash/writing crash_while_writing
 try crash/receiving crash_while_receiving
 try crash/without_sync crash_without_sync
 try crash/before_sealing crash_before_sealing
+try crash/while_sealed crash_while_sealed
 try crash/journal crash_under_a_database delete
 try crash/wal crash_under_a_database wal
 try crash/after_removal crash_after_removal

@@ -62,6 +62,34 @@ data() { # sealed every second while it is written
 	evfsctl -s "$(store A)" config set seal_interval 30s
 }
 
+# Closed by another process all the time: each time what is there is frozen and
+# sealed, while the writer goes on over it.
+sealing() {
+	local i seeds closer
+	seeds=$(seq $((SEED + 101)) $((SEED + 100 + 3 * LONG)))
+	for i in $seeds; do
+		python3 - "$m/data.$i" <<-'PY' &
+		import os, sys, time
+		while not os.path.exists(sys.argv[1]):
+		    time.sleep(0.01)
+		while os.getppid() != 1:
+		    os.close(os.open(sys.argv[1], os.O_WRONLY))
+		PY
+		closer=$!
+		"$posix/data" -s "$i" -n 1000 -m $((4 << 20 << i % 4)) \
+			-k "$WORLD/model.$i" "$m" || fail "seed $i"
+		kill $closer
+		wait $closer || :
+	done
+	again
+	for i in $seeds; do
+		cmp "$WORLD/model.$i" "$m/data.$i" ||
+			fail "after a new mount: seed $i"
+		rm "$WORLD/model.$i" "$m/data.$i"
+	done
+	[ -z "$(ls "$(store A)/work")" ] || fail "working copies are left"
+}
+
 locks() {
 	mkdir -p "$WORLD/backing/locks" "$m/locks"
 	python3 "$(dirname "$0")/../posix/locks.py" "$WORLD/backing/locks" >"$WORLD/wanted" &&
@@ -140,7 +168,7 @@ stress() {
 }
 
 say "seed $SEED"
-for t in compare data locks sparse streams stress; do
+for t in compare data locks sealing sparse streams stress; do
 	try "exercise/$t" "$t"
 done
 finish

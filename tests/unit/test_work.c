@@ -242,6 +242,100 @@ START_TEST(untouched_keeps_its_name)
 }
 END_TEST
 
+/* ---- one over another ---- */
+
+/* The work is frozen and returned, and the bench goes on with one over it; *ret:
+ * what the frozen one holds, as a bench of its own. */
+static struct evfs_work *lay_another(struct bench *bench, struct bench *ret)
+{
+	struct evfs_work *under = bench->work;
+
+	*ret = *bench;
+	ret->want = malloc(SIZE_MAX_);
+	ck_assert_ptr_nonnull(ret->want);
+	memcpy(ret->want, bench->want, SIZE_MAX_);
+	ck_assert_int_eq(evfs_work_over(under, &bench->work, NULL), 0);
+	return under;
+}
+
+/* The frozen one is sealed, and the other lies over that. */
+static void seal_under(struct bench *bench, struct bench *under)
+{
+	evfs_dot base_dot = { { 8, 0 }, 3 };
+	struct evfs_work_ident ident = ident_plain;
+	struct evfs_content_reader *reader;
+	struct evfs_reader *base = NULL;
+	struct evfs_content_put *put;
+
+	ident.base = &base_dot;
+	ident.n_base = 1;
+	ck_assert_int_eq(evfs_work_put(under->work, &put, &ident.content,
+				       &ident.size, NULL), 0);
+	ck_assert_uint_eq(ident.size, under->size);
+	if (put)
+		(void)world_commit(&bench->world, put, true);
+	world_check(&bench->world, &ident.content, under->want, under->size);
+	if (!evfs_work_is_complete(bench->work)) {
+		ck_assert_int_eq(evfs_content_open(bench->world.content,
+						   &ident.content, ident.size,
+						   &reader, NULL), 0);
+		base = evfs_reader_new(reader, &ident.content, ident.size);
+	}
+	ck_assert_int_eq(evfs_work_rebase(bench->work, &ident, base, NULL), 0);
+	evfs_reader_put(base);
+	evfs_work_free(under->work);
+	free(under->want);
+}
+
+/* The rows of shapes that end in files. */
+static const int in_files[] = { 1, 2, 4, 5 };
+#define N_IN_FILES (int)(sizeof(in_files) / sizeof(in_files[0]))
+
+START_TEST(writing_goes_on_while_it_is_put)
+{
+	const uint64_t *shape = shapes[in_files[_i]];
+	struct bench bench, under;
+
+	for (uint64_t seed = 1; seed <= 3; seed++) {
+		bench_open(&bench, shape[0], shape[1], seed * 200);
+		one_write(&bench, 1000, 100 * KIB);
+		for (int round = 0; round < 4; round++) {
+			random_steps(&bench, 40);
+			under.work = lay_another(&bench, &under);
+			if (round == 3)
+				one_truncate(&bench, 0);
+			random_steps(&bench, round * 40);
+			check_all(&under, under.work);
+			seal_under(&bench, &under);
+			check_all(&bench, bench.work);
+		}
+		random_steps(&bench, 40);
+		check_seal(&bench);
+		bench_close(&bench);
+	}
+}
+END_TEST
+
+START_TEST(another_takes_up_the_same_room)
+{
+	struct bench bench, under;
+	uint64_t room;
+
+	bench_open(&bench, 200 * KIB, 1, 60);
+	one_write(&bench, 300 * KIB, 40 * KIB);
+	room = evfs_work_room(bench.work);
+	ck_assert_uint_lt(room, bench.size); /* there is a hole */
+	under.work = lay_another(&bench, &under);
+	ck_assert_uint_eq(evfs_work_room(bench.work), room);
+	one_write(&bench, 400 * KIB, 20 * KIB);
+	ck_assert_uint_gt(evfs_work_room(bench.work), room);
+	seal_under(&bench, &under);
+	ck_assert_uint_gt(evfs_work_room(bench.work), room);
+	ck_assert_uint_lt(evfs_work_room(bench.work), bench.size);
+	bench_close(&bench);
+}
+END_TEST
+
 START_TEST(adopted_content_is_shared)
 {
 	struct evfs_work *whole = NULL;
@@ -360,6 +454,38 @@ static struct kept after_a_crash(struct bench *bench)
 	evfs_workplace_fini(&again);
 	return kept;
 }
+
+/* Until the lower one is sealed it is the only one that is found, and from then
+ * on the upper one, which is all that is left. */
+START_TEST(a_crash_finds_one_of_two)
+{
+	const uint64_t *shape = shapes[in_files[_i]];
+	struct bench bench, under;
+
+	for (int sealed = 0; sealed < 2; sealed++) {
+		bench_open(&bench, shape[0], shape[1], 50);
+		one_write(&bench, 1000, 100 * KIB);
+		random_steps(&bench, 30);
+		under.work = lay_another(&bench, &under);
+		random_steps(&bench, 30);
+		one_truncate(&bench, 5000 + below(&bench, 100000));
+		random_steps(&bench, 30);
+		ck_assert_uint_eq(evfs_work_number(bench.work), 0);
+		if (sealed) {
+			seal_under(&bench, &under);
+			random_steps(&bench, 10);
+			ck_assert_uint_ne(evfs_work_number(bench.work), 0);
+			ck_assert_uint_eq(after_a_crash(&bench).n, 1);
+		} else {
+			ck_assert_uint_eq(after_a_crash(&under).n, 1);
+			evfs_work_free(bench.work);
+			bench.work = under.work;
+			free(under.want);
+		}
+		bench_close(&bench);
+	}
+}
+END_TEST
 
 START_TEST(what_is_kept_outlives_its_owner)
 {
@@ -508,6 +634,10 @@ int main(void)
 	tcase_add_loop_test(cases, random_use_equals_plain_bytes, 0, N_SHAPES);
 	tcase_add_test(cases, writing_goes_on_after_a_lost_put);
 	tcase_add_test(cases, untouched_keeps_its_name);
+	tcase_add_loop_test(cases, writing_goes_on_while_it_is_put, 0,
+			    N_IN_FILES);
+	tcase_add_test(cases, another_takes_up_the_same_room);
+	tcase_add_loop_test(cases, a_crash_finds_one_of_two, 0, N_IN_FILES);
 	tcase_add_test(cases, adopted_content_is_shared);
 	tcase_add_test(cases, an_overlay_without_log_is_removed);
 	tcase_add_test(cases, what_is_kept_outlives_its_owner);
