@@ -360,11 +360,10 @@ static int thaw(struct evfs_work *work, struct evfs_err *err)
 
 	evfs_ahead_free(evfs_steal(work->ahead));
 	old = *work;
+	work->adopted = work->shared = work->timed = false;
 	rc = overlay_open(work, err);
 	if (rc != 0) {
-		work->fd = old.fd;
-		work->log_fd = old.log_fd;
-		work->number = old.number;
+		*work = old;
 		return rc;
 	}
 	while (done < work->size) {
@@ -390,7 +389,6 @@ static int thaw(struct evfs_work *work, struct evfs_err *err)
 		*work = old;
 		return rc;
 	}
-	work->adopted = work->shared = work->timed = false;
 	overlay_remove(&old);
 	return 0;
 }
@@ -636,7 +634,6 @@ int evfs_work_over(struct evfs_work *under, struct evfs_work **ret,
 		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
 	work->place = under->place;
 	work->log_fd = -1;
-	work->ident.ino = under->ident.ino;
 	work->under = under;
 	work->size = work->base_limit = under->size;
 	work->base_holes = under->size - evfs_work_room(under);
@@ -689,6 +686,7 @@ int evfs_work_rebase(struct evfs_work *work,
 	evfs_free(work->ident.base);
 	work->ident.base = dots;
 	work->ident.n_base = ident->n_base;
+	work->ident.ino = ident->ino; /* a sibling gets one of its own */
 	work->ident.link = ident->link;
 	if (work->under) { /* else it has got another base meanwhile */
 		work->ident.has_content = base != NULL;

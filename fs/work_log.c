@@ -59,22 +59,26 @@ static int put_head(struct evfs_buf *buf, const struct evfs_work_ident *ident)
 	return rc;
 }
 
-/* A new log of these bytes. */
-static int log_start(struct evfs_work *work, const struct evfs_buf *bytes,
+/* A new log of these bytes, unless there was no memory (rc) for them; frees
+ * them. */
+static int log_start(struct evfs_work *work, struct evfs_buf *bytes, int rc,
 		     struct evfs_err *err)
 {
 	evfs_cleanup_free char *path =
 		evfs_work_path(work->place, work->number, ".log");
-	int rc;
 
-	if (!path)
+	if (!path || rc != 0) {
+		evfs_buf_fini(bytes);
 		return evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
+	}
 	work->log_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC |
 			    O_APPEND, 0600);
 	if (work->log_fd < 0)
-		return evfs_err_sys(err, errno, "%s", path);
-	rc = evfs_io_write(work->log_fd, bytes->data, bytes->len, err);
-	if (rc != 0) {
+		rc = evfs_err_sys(err, errno, "%s", path);
+	else
+		rc = evfs_io_write(work->log_fd, bytes->data, bytes->len, err);
+	evfs_buf_fini(bytes);
+	if (rc != 0 && work->log_fd >= 0) {
 		(void)close(work->log_fd);
 		(void)unlink(path);
 		work->log_fd = -1;
@@ -87,12 +91,7 @@ int evfs_work_log_open(struct evfs_work *work, struct evfs_err *err)
 	struct evfs_buf bytes = { 0 };
 	int rc = put_head(&bytes, &work->ident);
 
-	if (rc != 0)
-		rc = evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
-	else
-		rc = log_start(work, &bytes, err);
-	evfs_buf_fini(&bytes);
-	return rc;
+	return log_start(work, &bytes, rc, err);
 }
 
 static void fill_record(uint8_t bytes[RECORD_LEN], char type, uint64_t a,
@@ -168,12 +167,7 @@ int evfs_work_log_state(struct evfs_work *work, struct evfs_err *err)
 	while (rc == 0 && evfs_ranges_next(&work->own, range.end, &range))
 		rc = put_record(&bytes, 'W', range.start, range.end);
 	rc = rc ? rc : put_record(&bytes, 'T', work->size, 0);
-	if (rc != 0)
-		rc = evfs_err_set(err, EVFS_ENOMEM, "work: no memory");
-	else
-		rc = log_start(work, &bytes, err);
-	evfs_buf_fini(&bytes);
-	return rc;
+	return log_start(work, &bytes, rc, err);
 }
 
 /* ---- recovery ---- */

@@ -45,6 +45,16 @@ compare() {
 	return 0
 }
 
+like_models() { # SEED...
+	local i
+	again
+	for i; do
+		cmp "$WORLD/model.$i" "$m/data.$i" ||
+			fail "after a new mount: seed $i"
+		rm "$WORLD/model.$i" "$m/data.$i"
+	done
+}
+
 data() { # sealed every second while it is written
 	local i seeds
 	seeds=$(seq $((SEED + 1)) $((SEED + 3 * LONG)))
@@ -53,12 +63,7 @@ data() { # sealed every second while it is written
 		"$posix/data" -s "$i" -n 2000 -m $((65536 << i % 8)) \
 			-k "$WORLD/model.$i" "$m" || fail "seed $i"
 	done
-	again
-	for i in $seeds; do
-		cmp "$WORLD/model.$i" "$m/data.$i" ||
-			fail "after a new mount: seed $i"
-		rm "$WORLD/model.$i" "$m/data.$i"
-	done
+	like_models $seeds
 	evfsctl -s "$(store A)" config set seal_interval 30s
 }
 
@@ -81,12 +86,7 @@ sealing() {
 		kill $closer
 		wait $closer || :
 	done
-	again
-	for i in $seeds; do
-		cmp "$WORLD/model.$i" "$m/data.$i" ||
-			fail "after a new mount: seed $i"
-		rm "$WORLD/model.$i" "$m/data.$i"
-	done
+	like_models $seeds
 	[ -z "$(ls "$(store A)/work")" ] || fail "working copies are left"
 }
 
