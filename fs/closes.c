@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -20,6 +19,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "fs/fs_priv.h"
 #include "fs/loop.h"
 #include "fs/writer.h"
@@ -294,25 +294,20 @@ static int mark(struct evfs_fs *fs)
 	return 0;
 }
 
-/* With all signals blocked: they are others'. */
-static int run(pthread_t *thread, void *(*main)(void *arg), struct evfs_fs *fs)
+static int run(pthread_t *thread, void *(*main)(void *arg), struct evfs_fs *fs,
+	       const char *what, struct evfs_err *err)
 {
-	sigset_t all, old;
-	int sys;
+	int rc = evfs_thread_start(thread, main, fs, what, err);
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	sys = pthread_create(thread, NULL, main, fs);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (sys == 0)
+	if (rc == 0)
 		fs->closes->n_threads++;
-	return sys;
+	return rc;
 }
 
 int evfs_closes_start(struct evfs_fs *fs, struct evfs_err *err)
 {
 	struct evfs_closes *closes = fs->closes;
-	int sys;
+	int sys, rc;
 
 	if (!closes)
 		return 0;
@@ -325,11 +320,12 @@ int evfs_closes_start(struct evfs_fs *fs, struct evfs_err *err)
 	closes->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (closes->end_fd < 0)
 		return evfs_err_sys(err, errno, "eventfd");
-	sys = run(&closes->sealer, sealer_main, fs);
-	if (sys == 0)
-		sys = run(&closes->hearer, hearer_main, fs);
-	if (sys != 0)
-		return evfs_err_sys(err, sys, "start the threads for closes");
+	rc = run(&closes->sealer, sealer_main, fs, "sealer of closes", err);
+	if (rc == 0)
+		rc = run(&closes->hearer, hearer_main, fs, "hearer of closes",
+			 err);
+	if (rc != 0)
+		return rc;
 	atomic_store(&fs->quiet_opens, atomic_load(&fs->may_open_quietly));
 	return 0;
 }

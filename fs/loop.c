@@ -24,7 +24,6 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -35,6 +34,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "fs/cpu_latency.h"
 #include "fs/fs_priv.h"
 
@@ -119,22 +119,19 @@ static void worker_unlink(struct evfs_loop *loop, struct worker *worker)
 static void *worker_main(void *arg);
 
 /* Locked. */
-static int worker_start(struct evfs_loop *loop)
+static int worker_start(struct evfs_loop *loop, struct evfs_err *err)
 {
 	struct worker *worker = evfs_calloc(1, sizeof(*worker));
-	sigset_t all, old;
-	int sys;
+	int rc;
 
 	if (!worker)
-		return ENOMEM;
+		return evfs_err_set(err, EVFS_ENOMEM, "worker: no memory");
 	worker->loop = loop;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	sys = pthread_create(&worker->thread, NULL, worker_main, worker);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (sys != 0) {
+	rc = evfs_thread_start(&worker->thread, worker_main, worker, "worker",
+			       err);
+	if (rc != 0) {
 		evfs_free(worker);
-		return sys;
+		return rc;
 	}
 	worker->next = loop->head;
 	if (loop->head)
@@ -154,7 +151,7 @@ static void loop_call_follower(struct evfs_loop *loop)
 		return;
 	if (loop->parked > 0)
 		(void)pthread_cond_signal(&loop->more);
-	else if (loop->n < EVFS_FS_THREADS_MAX && worker_start(loop) != 0)
+	else if (loop->n < EVFS_FS_THREADS_MAX && worker_start(loop, NULL) != 0)
 		evfs_log(EVFS_LOG_DEBUG, "no thread for one more worker");
 }
 
@@ -313,7 +310,7 @@ static bool loop_leave(struct evfs_loop *loop, struct job *job)
 		if (loop->parked > (loop->has_deputy ? 1u : 0u))
 			(void)pthread_cond_signal(&loop->more);
 		else if (loop->n_jobs == 1 && loop->n < EVFS_FS_THREADS_MAX)
-			(void)!worker_start(loop);
+			(void)!worker_start(loop, NULL);
 	}
 	(void)pthread_mutex_unlock(&loop->lock);
 	return left;
@@ -497,7 +494,7 @@ int evfs_loop_start(struct evfs_fs *fs, struct evfs_loop **ret,
 		    struct evfs_err *err)
 {
 	struct evfs_loop *loop = evfs_calloc(1, sizeof(*loop));
-	int sys;
+	int sys, rc;
 
 	if (!loop)
 		return evfs_err_set(err, EVFS_ENOMEM, "workers: no memory");
@@ -509,14 +506,16 @@ int evfs_loop_start(struct evfs_fs *fs, struct evfs_loop **ret,
 			      evfs_cpu_latency_worth(EVFS_CPU_LATENCY_DRIVER));
 	loop->may_poll = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	sys = loop_init(loop);
-	if (sys == 0) {
+	if (sys != 0) {
+		rc = evfs_err_sys(err, sys, "start the workers");
+	} else {
 		(void)pthread_mutex_lock(&loop->lock);
-		sys = worker_start(loop);
+		rc = worker_start(loop, err);
 		(void)pthread_mutex_unlock(&loop->lock);
 	}
-	if (sys != 0) {
+	if (rc != 0) {
 		loop_free(loop);
-		return evfs_err_sys(err, sys, "start a worker");
+		return rc;
 	}
 	*ret = loop;
 	return 0;

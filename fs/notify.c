@@ -3,11 +3,11 @@
 #include "fs/notify.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "fs/fs_priv.h"
 #include "fs/node_priv.h"
 #include "fs/ops.h"
@@ -562,17 +562,11 @@ static void *thread_main(void *arg)
 
 int evfs_notify_start(struct evfs_fs *fs, struct evfs_err *err)
 {
-	sigset_t all, old;
-	int sys;
+	int rc = evfs_thread_start(&fs->notify->thread, thread_main, fs,
+				   "notify thread", err);
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	sys = pthread_create(&fs->notify->thread, NULL, thread_main, fs);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (sys != 0)
-		return evfs_err_sys(err, sys, "start the notify thread");
-	fs->notify->runs = true;
-	return 0;
+	fs->notify->runs = rc == 0;
+	return rc;
 }
 
 void evfs_notify_stop(struct evfs_fs *fs)

@@ -2,12 +2,12 @@
 /* The thread that seals files which stay open, and all that waits for it. */
 #include "fs/sealer.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "fs/closes.h"
 #include "fs/fs_priv.h"
 #include "fs/notify.h"
@@ -199,17 +199,11 @@ void evfs_sealer_hurry(struct evfs_fs *fs)
 
 int evfs_sealer_start(struct evfs_fs *fs, struct evfs_err *err)
 {
-	sigset_t all, old;
-	int sys;
+	int rc = evfs_thread_start(&fs->sealer, sealer_main, fs, "sealer",
+				   err);
 
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	sys = pthread_create(&fs->sealer, NULL, sealer_main, fs);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (sys != 0)
-		return evfs_err_sys(err, sys, "start the sealer");
-	fs->sealer_runs = true;
-	return 0;
+	fs->sealer_runs = rc == 0;
+	return rc;
 }
 
 void evfs_sealer_stop(struct evfs_fs *fs)

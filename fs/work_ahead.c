@@ -13,12 +13,12 @@
 #include "fs/work_ahead.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "base/behind.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "meta/chunker.h"
 
 #define PIECE ((size_t)4 * EVFS_CHUNK_MAX)
@@ -307,7 +307,6 @@ void evfs_aheads_fini(struct evfs_aheads *aheads)
 static bool threads_start(struct evfs_aheads *aheads)
 {
 	long n = sysconf(_SC_NPROCESSORS_ONLN);
-	sigset_t all, old;
 
 	if (aheads->runs)
 		return true;
@@ -315,16 +314,13 @@ static bool threads_start(struct evfs_aheads *aheads)
 		aheads->room = piece_new();
 	if (!aheads->room)
 		return false;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	aheads->runs = pthread_create(&aheads->thread, NULL, aheads_main,
-				      aheads) == 0;
+	aheads->runs = evfs_thread_start(&aheads->thread, aheads_main, aheads,
+					 "hashing ahead", NULL) == 0;
 	while (aheads->runs && n-- > 1 &&
 	       aheads->n_helpers < EVFS_AHEAD_HELPERS_MAX &&
-	       pthread_create(&aheads->helpers[aheads->n_helpers], NULL,
-			      helper_main, aheads) == 0)
+	       evfs_thread_start(&aheads->helpers[aheads->n_helpers],
+				 helper_main, aheads, "helper", NULL) == 0)
 		aheads->n_helpers++; /* without them it takes longer */
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return aheads->runs;
 }
 

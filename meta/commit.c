@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "meta/content.h"
 #include "meta/facts.h"
 #include "meta/store.h"
@@ -369,13 +370,11 @@ static void *committer_main(void *arg)
 int evfs_store_start_committer(struct evfs_meta *meta, struct evfs_err *err)
 {
 	struct evfs_store *store = meta->store;
-	int sys = pthread_create(&store->committer, NULL, committer_main,
-				 meta);
+	int rc = evfs_thread_start(&store->committer, committer_main, meta,
+				   "committer", err);
 
-	if (sys != 0)
-		return evfs_err_sys(err, sys, "start the committer");
-	store->has_committer = true;
-	return 0;
+	store->has_committer = rc == 0;
+	return rc;
 }
 
 void evfs_store_stop_committer(struct evfs_meta *meta)

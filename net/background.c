@@ -3,10 +3,10 @@
 #include "net/background.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 struct tasks {
 	struct evfs_task *head;
@@ -81,8 +81,7 @@ int evfs_background_start(void (*wake)(void *ctx), void *ctx,
 {
 	struct evfs_background *background = evfs_calloc(1,
 							 sizeof(*background));
-	sigset_t all, old;
-	int sys;
+	int rc;
 
 	if (!background)
 		return evfs_err_set(err, EVFS_ENOMEM, "%s",
@@ -93,15 +92,11 @@ int evfs_background_start(void (*wake)(void *ctx), void *ctx,
 	tasks_init(&background->over);
 	pthread_mutex_init(&background->lock, NULL);
 	pthread_cond_init(&background->come, NULL);
-	/* Signals are for the daemon's main thread. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	sys = pthread_create(&background->thread, NULL, background_main,
-			     background);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (sys) {
+	rc = evfs_thread_start(&background->thread, background_main,
+			       background, "background thread", err);
+	if (rc) {
 		evfs_background_free(background);
-		return evfs_err_sys(err, sys, "background thread");
+		return rc;
 	}
 	background->runs = true;
 	*ret = background;

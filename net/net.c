@@ -5,7 +5,6 @@
 #include "net/net_priv.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "net/join.h"
 
 /* ---- transport for the engine ---- */
@@ -164,19 +164,6 @@ static void on_task_over(void *ctx)
 	evfs_net_wake(ctx);
 }
 
-/* Signals are for the daemon's main thread. */
-static int start_thread(struct evfs_net *net)
-{
-	sigset_t all, old;
-	int rc;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&net->thread, NULL, evfs_net_run, net);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
-}
-
 /* ---- life ---- */
 
 static void net_free(struct evfs_net *net)
@@ -311,13 +298,13 @@ int evfs_net_start(struct evfs_meta *meta,
 	evfs_content_set_watch(evfs_meta_content(meta), EVFS_CONTENT_WATCH_NET,
 			       &net->content_watch);
 	evfs_quorum_set_watch(meta, EVFS_QUORUM_WATCH_NET, &net->quorum_watch);
-	rc = start_thread(net);
+	rc = evfs_thread_start(&net->thread, evfs_net_run, net,
+			       "network thread", err);
 	if (rc) {
 		evfs_quorum_set_watch(meta, EVFS_QUORUM_WATCH_NET, NULL);
 		evfs_content_set_watch(evfs_meta_content(meta),
 				       EVFS_CONTENT_WATCH_NET, NULL);
 		evfs_feed_remove(meta, &net->listener);
-		rc = evfs_err_sys(err, rc, "network thread");
 		net_free(net);
 		return rc;
 	}

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "meta/config.h"
 #include "meta/members.h"
 #include "tools/cli.h"
@@ -394,9 +395,8 @@ static int serve(const struct options *options, int ready_fd)
 		running_fs = daemon.fs;
 		catch_signals();
 		ready.mountpoint = daemon.mountpoint;
-		rc = pthread_create(&reporter, NULL, report_ready, &ready);
-		if (rc)
-			rc = evfs_err_sys(&err, rc, "start a thread");
+		rc = evfs_thread_start(&reporter, report_ready, &ready,
+				       "thread that says it is ready", &err);
 	}
 	if (!rc) {
 		evfs_log(EVFS_LOG_INFO, "mounted: store=%s address=%s",

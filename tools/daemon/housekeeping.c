@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "meta/collect.h"
 #include "meta/content.h"
 #include "meta/history.h"
@@ -102,10 +103,11 @@ int evfs_housekeeper_start(struct evfs_daemon *daemon, struct evfs_err *err)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&keeper->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	rc = pthread_create(&keeper->thread, NULL, run, keeper);
+	rc = evfs_thread_start(&keeper->thread, run, keeper, "housekeeper",
+			       err);
 	if (rc) {
 		evfs_free(keeper);
-		return evfs_err_sys(err, rc, "housekeeping thread");
+		return rc;
 	}
 	daemon->keeper = keeper;
 	return 0;

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "meta/content.h"
 #include "meta/merkle.h"
 #include "meta/upkeep.h"
@@ -296,12 +297,12 @@ int evfs_scrub_start(struct evfs_daemon *daemon, struct evfs_err *err)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&scrub->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	rc = pthread_create(&scrub->thread, NULL, run, scrub);
+	rc = evfs_thread_start(&scrub->thread, run, scrub, "scrub", err);
 	if (rc) {
 		pthread_cond_destroy(&scrub->wake);
 		pthread_mutex_destroy(&scrub->lock);
 		evfs_free(scrub);
-		return evfs_err_sys(err, rc, "scrub thread");
+		return rc;
 	}
 	daemon->scrub = scrub;
 	return 0;
