@@ -82,8 +82,10 @@ struct evfs_file {
 	                             * changed; 0: none */
 	uint64_t checked_ns;        /* monotonic: last compared with another
 	                             * replica; 0 = never */
-	bool due;                   /* kept (fs/work.h): the sealer seals it
-	                             * now */
+	bool due;                   /* the sealer seals it now: it was kept
+	                             * (fs/work.h), or closed while it was
+	                             * being sealed */
+	bool again;                 /* it was: for who seals it */
 	unsigned n_open;            /* open handles */
 	unsigned n_writers;         /* those that may write */
 	bool times_stale;           /* times changed elsewhere: the kernel must

@@ -333,40 +333,94 @@ static int seal_left(struct seal *seal, struct evfs_err *err)
 	return file->frozen ? seal_once(&left, err) : 0;
 }
 
+/* ---- one seal at a time ---- */
+
+/* With `sealing`, which is given back. A close that came meanwhile is the
+ * sealer's. */
+static void seal_end(struct evfs_fs *fs, struct evfs_file *file)
+{
+	bool again;
+
+	(void)pthread_mutex_unlock(&file->sealing);
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	again = file->again && file->dirty;
+	file->again = false;
+	file->due = file->due || again;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	if (again)
+		evfs_sealer_hurry(fs);
+}
+
+/* The same. */
+static int seal_file(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_file *file = seal->node->file;
+	int rc;
+
+	(void)pthread_mutex_lock(&file->writer);
+	rc = seal_left(seal, err);
+	if (rc == 0)
+		rc = seal_once(seal, err);
+	(void)pthread_mutex_unlock(&file->writer);
+	seal_end(seal->fs, file);
+	return rc;
+}
+
 int evfs_seal_then(struct evfs_fs *fs, struct evfs_node *node,
 		   int (*step)(void *arg, struct evfs_err *err), void *arg,
 		   struct evfs_err *err)
 {
 	struct seal seal = { .fs = fs, .node = node, .step = step,
 			     .arg = arg };
-	struct evfs_file *file = node ? node->file : NULL;
-	int rc;
 
-	if (!file)
+	if (!node || !node->file)
 		return seal_locked(&seal, false, err);
-	(void)pthread_mutex_lock(&file->sealing);
-	(void)pthread_mutex_lock(&file->writer);
-	rc = seal_left(&seal, err);
-	if (rc == 0)
-		rc = seal_once(&seal, err);
-	(void)pthread_mutex_unlock(&file->writer);
-	(void)pthread_mutex_unlock(&file->sealing);
+	(void)pthread_mutex_lock(&node->file->sealing);
+	return seal_file(&seal, err);
+}
+
+static int seal_noted(struct seal *seal, struct evfs_err *err)
+{
+	struct evfs_file *file = seal->node->file;
+	struct evfs_err local = { 0 };
+	int rc = seal_file(seal, &local);
+
+	if (rc != 0) {
+		(void)pthread_mutex_lock(&file->writer);
+		keep_error(seal->fs, file, rc, &local);
+		(void)pthread_mutex_unlock(&file->writer);
+		if (err)
+			*err = local;
+	}
 	return rc;
 }
 
 int evfs_seal(struct evfs_fs *fs, struct evfs_node *node, struct evfs_err *err)
 {
-	struct evfs_err local = { 0 };
-	int rc = evfs_seal_then(fs, node, NULL, NULL, &local);
+	struct seal seal = { .fs = fs, .node = node };
 
-	if (rc != 0) {
-		(void)pthread_mutex_lock(&node->file->writer);
-		keep_error(fs, node->file, rc, &local);
-		(void)pthread_mutex_unlock(&node->file->writer);
-		if (err)
-			*err = local;
-	}
-	return rc;
+	(void)pthread_mutex_lock(&node->file->sealing);
+	return seal_noted(&seal, err);
+}
+
+/* After a close. Somebody may be at it already, for long, and closes may come
+ * one after the other: they do not wait, or all workers would. A failure is
+ * kept with the file, and it is tried again. */
+static bool seal_closed(struct evfs_fs *fs, struct evfs_node *node)
+{
+	struct seal seal = { .fs = fs, .node = node };
+	struct evfs_file *file = node->file;
+
+	/* Said before it is tried: whoever is at it looks when he has ended. */
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	file->again = true;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	if (pthread_mutex_trylock(&file->sealing) != 0)
+		return true;
+	(void)pthread_mutex_lock(&fs->dirty_lock);
+	file->again = false;
+	(void)pthread_mutex_unlock(&fs->dirty_lock);
+	return seal_noted(&seal, NULL) == 0;
 }
 
 /* Can it be put together again after a crash, exactly? A copy does not know by
@@ -417,7 +471,7 @@ int evfs_seal_or_keep(struct evfs_fs *fs, struct evfs_node *node,
 		(void)pthread_mutex_lock(&node->file->writer);
 		kept = keep(fs, node);
 		(void)pthread_mutex_unlock(&node->file->writer);
-		(void)pthread_mutex_unlock(&node->file->sealing);
+		seal_end(fs, node->file);
 	}
 	if (!kept)
 		return evfs_seal(fs, node, err);
@@ -506,8 +560,7 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 		file->times_stale = false;
 	dirty = file->dirty;
 	(void)pthread_mutex_unlock(&fs->dirty_lock);
-	/* A failure is kept with the file, and it is tried again. */
-	if (dirty && (may_write || last) && evfs_seal(fs, node, NULL) != 0)
+	if (dirty && (may_write || last) && !seal_closed(fs, node))
 		last = false;
 	if (last)
 		drop_reader(node);
@@ -524,9 +577,8 @@ void evfs_writer_done(struct evfs_fs *fs, struct evfs_node *node,
 void evfs_writer_closed(struct evfs_fs *fs, struct evfs_node *node,
 			uint64_t heard_ns)
 {
-	/* A failure is kept with the file, and it is tried again. */
 	if (note_close(fs, node, heard_ns))
-		(void)!evfs_seal(fs, node, NULL);
+		(void)seal_closed(fs, node);
 }
 
 uint64_t evfs_writer_unsealed(struct evfs_fs *fs, struct evfs_node *node)

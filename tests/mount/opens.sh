@@ -96,6 +96,30 @@ removed() {
 	until_true "$WAIT_S" no_copies
 }
 
+# Closed many times while it is being sealed: what the last one left is sealed
+# in the end, and the workers do not all wait for that.
+many_closes() {
+	local history="$m/.evfs/history/${PWD#"$m/"}/big" threads
+	is_version() {
+		local version
+		for version in "$history"/[0-9]*T*; do
+			! cmp -s "$version" "$1" || return 0
+		done
+		return 1
+	}
+	head -c 64M /dev/urandom >big && sealed big 1
+	python3 - <<-'EOF'
+	import os, random
+	for i in range(600):
+	    fd = os.open('big', os.O_WRONLY)
+	    os.pwrite(fd, os.urandom(4096), random.randrange(16384) * 4096)
+	    os.close(fd)
+	EOF
+	threads=$(ls "/proc/$(pid_of A)/task" | wc -l)
+	[ "$threads" -lt 100 ] || fail "$threads threads"
+	until_true "$WAIT_S" is_version big
+}
+
 # close, then at once umount: the mount is not busy, and nothing is lost.
 unmounts() {
 	local i
@@ -113,7 +137,7 @@ in_dir() { cd "$m/$1" && "$2"; }
 all() { # NAME OPTION...
 	local name=$1 test
 	shift
-	for test in closes cut_first mapped bound removed; do
+	for test in closes cut_first mapped bound removed many_closes; do
 		rm -rf "$WORLD/mapped"
 		start A "$@" && mkdir "$m/$name.$test" || fail start
 		try "opens/$name/$test" in_dir "$name.$test" "$test"
